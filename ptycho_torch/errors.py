@@ -1,0 +1,44 @@
+"""Errors that the science part raises for a user's mistake; each message is one sentence."""
+
+from __future__ import annotations
+
+
+class PtychoError(Exception):
+    """Base of every error this project raises on purpose."""
+
+
+class ConfigError(PtychoError, ValueError):
+    """A configuration value is unknown, illegal or contradicts another one.
+
+    Parameters
+    ----------
+    problems
+        One sentence per problem; all problems of a configuration are reported together.
+    keys
+        The configuration key of each problem, in the same order (empty where there is none).
+    """
+
+    def __init__(self, problems: list[str], keys: list[str] | None = None) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+        self.keys = keys if keys is not None else [""] * len(problems)
+
+
+class DataError(PtychoError, ValueError):
+    """A data file breaks the data contract."""
+
+
+class DataFileNotFoundError(DataError, FileNotFoundError):
+    """A data or model file is not where it was said to be."""
+
+
+class NotRunnableError(PtychoError, RuntimeError):
+    """What was asked for is absent here: an accelerator, a package, a strategy."""
+
+
+class ExactnessError(PtychoError, RuntimeError):
+    """The process does not run under the exactness profile that was asked for."""
+
+
+class CheckpointError(PtychoError, RuntimeError):
+    """A checkpoint is torn, altered or does not belong to this run."""
