@@ -1,0 +1,1 @@
+"""Where a run executes: one file and one table line each."""
