@@ -26,6 +26,7 @@ __all__ = [
     "PyTorchExecutionConfig",
     "TrainingConfig",
     "describe_problems",
+    "frozen_config",
 ]
 
 ConfigT = TypeVar("ConfigT")
@@ -58,15 +59,23 @@ def describe_problems(name: str, error: pydantic.ValidationError) -> ConfigError
     for detail in error.errors(include_url=False):
         key = ".".join(str(part) for part in detail["loc"])
         message = detail["msg"].removeprefix("Value error, ")
-        value = "" if detail["type"] in {"value_error", "missing"} else f" (got {detail['input']!r})"
+        value = "" if detail["type"] in {"value_error", "missing"} else f" (got {_show(detail['input'])})"
         where = f"{name}.{key}" if key else name
         sentences.append(f"{where}: {message[:1].lower()}{message[1:]}{value}")
         keys.append(key)
     return ConfigError(sentences, keys)
 
 
+def _show(value: Any) -> str:
+    try:
+        text = repr(value)
+    except ValueError:  # an integer with more digits than Python prints
+        text = f"a value of type {type(value).__name__}"
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
 @dataclass_transform(frozen_default=True)
-def _frozen_config(cls: type[ConfigT]) -> type[ConfigT]:
+def frozen_config(cls: type[ConfigT]) -> type[ConfigT]:
     """Make a frozen dataclass that is validated when it is built and reports all its problems at once."""
     settings = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
     made: Any = pydantic_dataclass(frozen=True, config=settings)(cls)
@@ -88,7 +97,7 @@ NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
 
 
-@_frozen_config
+@frozen_config
 class DataConfig:
     """Which frames are used, in which units they are and how they are grouped.
 
@@ -125,7 +134,7 @@ class DataConfig:
     validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.05
 
 
-@_frozen_config
+@frozen_config
 class InferenceConfig:
     """How the patches of a trained network become one image.
 
@@ -141,7 +150,7 @@ class InferenceConfig:
     sync_rounds: PositiveInt = 8
 
 
-@_frozen_config
+@frozen_config
 class ModelConfig:
     """The network's topology and the physics that it is trained through.
 
@@ -179,7 +188,7 @@ class ModelConfig:
     amplitude_level: Annotated[float, Field(gt=0, lt=1)] = 0.5
 
 
-@_frozen_config
+@frozen_config
 class PyTorchExecutionConfig:
     """How a run executes: it steers run-time behaviour and never the model's topology or the data.
 
@@ -245,7 +254,7 @@ class PyTorchExecutionConfig:
         return self
 
 
-@_frozen_config
+@frozen_config
 class TrainingConfig:
     """What is optimised and for how long.
 
