@@ -1,0 +1,123 @@
+"""Decoders with their output maps: amplitude and phase."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from jaxtyping import Float32
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ptycho_torch.errors import ConfigError
+from ptycho_torch.models.blocks import DecoderBlock, convolution
+
+__all__ = ["AMPLITUDE_ACTIVATIONS", "Head", "activation_bias", "scaled_tanh"]
+
+HEAD_STD = 0.01
+
+Activation = Callable[[Tensor], Tensor]
+
+AMPLITUDE_ACTIVATIONS: dict[str, Activation] = {
+    "sigmoid": torch.sigmoid,
+    "swish": F.silu,
+    "softplus": F.softplus,
+    "relu": torch.relu,
+}
+"""Activation of the amplitude head, by its name in ``ModelConfig.amp_activation``."""
+
+
+def scaled_tanh(raw: Tensor) -> Tensor:
+    """Map raw output to phases between -pi and pi."""
+    return math.pi * torch.tanh(raw)
+
+
+def activation_bias(name: str, level: float) -> float:
+    """Return the raw output at which an amplitude activation gives `level`.
+
+    Parameters
+    ----------
+    name
+        Key of :data:`AMPLITUDE_ACTIVATIONS`.
+    level
+        Amplitude, between 0 and 1.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such activation.
+    """
+    if name == "sigmoid":
+        return math.log(level / (1 - level))
+    if name == "softplus":
+        return math.log(math.expm1(level))
+    if name == "relu":
+        return level
+    if name == "swish":
+        low, high = 0.0, 2.0
+        for _ in range(60):
+            middle = (low + high) / 2
+            low, high = (middle, high) if middle / (1 + math.exp(-middle)) < level else (low, middle)
+        return low
+    raise ConfigError(
+        [f"model.amp_activation is {name!r} (legal: {', '.join(AMPLITUDE_ACTIVATIONS)})"], ["model.amp_activation"]
+    )
+
+
+class Head(nn.Module):
+    """A decoder and the map it ends in: the patch's central window and, if asked for, its outer frame.
+
+    Parameters
+    ----------
+    encoded
+        Channels that the encoder hands over.
+    widths
+        Channels of the decoder's blocks.
+    maps
+        Number of output maps.
+    activation
+        Makes amplitude or phase of the raw output.
+    bias
+        Initial raw output.
+    border
+        Reconstruct the outer frame from the decoder's last channels; without it the frame is zero.
+    """
+
+    def __init__(
+        self, encoded: int, widths: list[int], maps: int, *, activation: Activation, bias: float, border: bool
+    ) -> None:
+        super().__init__()
+        sizes = [encoded, *widths]
+        self.decoder = nn.Sequential(*(DecoderBlock(a, b) for a, b in zip(sizes, widths, strict=False)))
+        self.border_channels = maps if border else 0
+        self.centre = convolution(widths[-1] - self.border_channels, maps, std=HEAD_STD)
+        self.border = _border_branch(maps, widths[-1]) if border else None
+        self.activation = activation
+        for layer in (self.centre, self.border[-1] if self.border is not None else None):
+            if isinstance(layer, nn.Conv2d) and layer.bias is not None:
+                nn.init.constant_(layer.bias, bias)
+
+    def forward(self, encoded: Float32[Tensor, "B F H W"]) -> Float32[Tensor, "B C N N"]:
+        """Return the output maps, twice the side of the decoder's last features."""
+        features = self.decoder(encoded)
+        split = features.shape[1] - self.border_channels
+        centre = self.activation(self.centre(features[:, :split]))
+        quarter = centre.shape[-1] // 2
+        whole = F.pad(centre, (quarter, quarter, quarter, quarter))
+        if self.border is None:
+            return whole
+        frame = torch.ones_like(whole[:1, :1])
+        frame[..., quarter:-quarter, quarter:-quarter] = 0
+        return whole + self.activation(self.border(features[:, split:])) * frame
+
+
+def _border_branch(maps: int, width: int) -> nn.Sequential:
+    return nn.Sequential(
+        convolution(maps, width),
+        nn.ReLU(),
+        convolution(width, width),
+        nn.ReLU(),
+        nn.Upsample(scale_factor=2, mode="nearest"),
+        convolution(width, maps, std=HEAD_STD),
+    )

@@ -1,0 +1,190 @@
+"""The Lightning module: predict patches, run the physics, compare with the measurement."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import lightning.pytorch as pl
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim import Adam, Optimizer
+
+from ptycho_torch.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
+from ptycho_torch.errors import DataError
+from ptycho_torch.losses import LOSSES, Loss
+from ptycho_torch.models import GENERATORS
+from ptycho_torch.physics.forward import ForwardModel
+from ptycho_torch.schedulers import SCHEDULERS
+
+if TYPE_CHECKING:
+    from ptycho_torch.data.dataset import Batch, Scaling
+
+__all__ = ["PtychoModule"]
+
+
+class PtychoModule(pl.LightningModule):
+    """A generator trained through the forward model, without labels.
+
+    Parameters
+    ----------
+    model, training, execution
+        The resolved configurations.
+    probe
+        Probe modes (M, N, N), complex.
+    scaling
+        Frozen scales of the training data.
+    max_offset_px
+        Largest absolute offset of a pattern from its group's mean in training and validation groups,
+        pixels. Needed for gridsize 2, where it sets the canvas on which patches are merged.
+
+    Raises
+    ------
+    DataError
+        If the probe does not fit the model, or `max_offset_px` is missing or too large to merge patches.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: ModelConfig,
+        training: TrainingConfig,
+        execution: PyTorchExecutionConfig,
+        probe: np.ndarray,
+        scaling: Scaling,
+        max_offset_px: float | None = None,
+    ) -> None:
+        super().__init__()
+        if probe.shape[-1] != model.N:
+            raise DataError(f"the probe is {probe.shape[-1]} px wide but model.N is {model.N}: they must agree")
+        if model.gridsize > 1 and max_offset_px is None:
+            raise DataError(f"model.gridsize is {model.gridsize} but no largest offset was given for the canvas")
+        self.model = model
+        self.training_config = training
+        self.execution = execution
+        self.generator = GENERATORS[model.generator](model).to(memory_format=torch.channels_last)
+        self.forward_model = ForwardModel(
+            probe,
+            scaling.intensity_scale,
+            max_offset_px=max_offset_px or 0.0,
+            window_px=model.N if model.probe_big else model.N // 2,
+        )
+        self.loss: Loss = LOSSES[training.loss](mean_counts=scaling.mean_counts)
+        self.save_hyperparameters(
+            {
+                "model": dataclasses.asdict(model),
+                "training": dataclasses.asdict(training),
+                "scaling": dataclasses.asdict(scaling),
+                "max_offset_px": max_offset_px,
+            }
+        )
+
+    def predict_patches(self, input_amplitude: Tensor) -> Tensor:
+        """Return object patches [B, C', N, N] of scaled diffraction amplitudes [B, C, N, N].
+
+        C' is C, or 1 where ``object_big`` is off and a group shares one patch.
+        """
+        patches: Tensor = self.generator(input_amplitude)
+        return patches
+
+    def predict_intensity(self, batch: Batch) -> Tensor:
+        """Return the counts [B, C, N, N] that the network's patches predict for a batch."""
+        intensity: Tensor = self.forward_model(self.predict_patches(batch.input_amplitude), batch.offsets_px)
+        return intensity
+
+    def forward(self, input_amplitude: Tensor) -> Tensor:
+        """Return :meth:`predict_patches`."""
+        return self.predict_patches(input_amplitude)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of one batch and log its mean over the epoch as ``train_loss``."""
+        return self._step(batch, "train_loss")
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Return the loss of one batch and log its mean over the epoch as ``val_loss``."""
+        return self._step(batch, "val_loss")
+
+    def _step(self, batch: Batch, name: str) -> Tensor:
+        loss = self.loss(self.predict_intensity(batch), batch.measured_intensity, batch.mask)
+        self.log(
+            name,
+            loss,
+            on_step=False,
+            on_epoch=True,
+            sync_dist=self.execution.n_devices > 1,
+            batch_size=len(batch.input_amplitude),
+        )
+        return loss
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        """Return the batch on another device; Lightning's own version refuses frozen dataclasses."""
+        tensors = {
+            field.name: value.to(device, non_blocking=True)
+            for field in dataclasses.fields(batch)
+            if isinstance(value := getattr(batch, field.name), Tensor)
+        }
+        return dataclasses.replace(batch, **tensors)
+
+    def configure_optimizers(self) -> Any:
+        """Return fused Adam, whose roots are the same on every CPU, and the scheduler that was asked for."""
+        optimizer = Adam(self.parameters(), lr=self.execution.learning_rate, fused=True)
+        schedule = SCHEDULERS[self.execution.scheduler](
+            optimizer, self.training_config, self.steps_per_epoch, self.execution.checkpoint_monitor_metric
+        )
+        return optimizer if schedule is None else {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Number of optimizer steps in one epoch."""
+        training, execution = self.training_config, self.execution
+        batches = math.ceil(training.n_groups / (training.batch_size * execution.n_devices))
+        return math.ceil(batches / execution.accum_steps)
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: int | float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Scale all gradients so that their common norm is at most `gradient_clip_val`.
+
+        The norm is formed in double precision outside torch: torch's own root depends on the processor.
+        """
+        if gradient_clip_val is None:
+            return
+        gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
+        norm = math.sqrt(sum(float(gradient.double().square().sum()) for gradient in gradients))
+        if norm > gradient_clip_val:
+            for gradient in gradients:
+                gradient.mul_(gradient_clip_val / norm)
+
+    @classmethod
+    def from_checkpoint(
+        cls, checkpoint: Mapping[str, Any], execution: PyTorchExecutionConfig, scaling_type: type[Scaling]
+    ) -> PtychoModule:
+        """Rebuild a trained module from a loaded checkpoint file.
+
+        Parameters
+        ----------
+        checkpoint
+            What ``torch.load(path, weights_only=True)`` returned.
+        execution
+            How the module will be executed now.
+        scaling_type
+            The ``Scaling`` dataclass.
+        """
+        stored = checkpoint["hyper_parameters"]
+        state = checkpoint["state_dict"]
+        module = cls(
+            model=ModelConfig(**stored["model"]),
+            training=TrainingConfig(**stored["training"]),
+            execution=execution,
+            probe=state["forward_model.probe"].numpy(),
+            scaling=scaling_type(**stored["scaling"]),
+            max_offset_px=stored["max_offset_px"],
+        )
+        module.load_state_dict(state)
+        return module

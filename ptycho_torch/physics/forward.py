@@ -1,0 +1,81 @@
+"""The forward model: object patches to predicted detector counts."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from jaxtyping import Complex64, Float32
+from torch import Tensor, nn
+
+from ptycho_torch.errors import DataError
+from ptycho_torch.physics.patches import canvas_side_px, extract, merge, merge_weight
+from ptycho_torch.physics.propagation import far_field_intensity
+
+__all__ = ["ForwardModel"]
+
+
+class ForwardModel(nn.Module):
+    """Explain every pattern of a group by one merged object, seen through the probe.
+
+    Parameters
+    ----------
+    probe
+        Probe modes [M, N, N], complex, on the object's pixel grid.
+    intensity_scale
+        Counts per unit of ``sum_m |F(P_m O)|**2``, frozen from the training data.
+    max_offset_px
+        Largest absolute offset of a patch from its group's mean, pixels; it sets the canvas.
+    window_px
+        Side of the central window of a patch that is reconstructed, pixels.
+
+    Raises
+    ------
+    DataError
+        If the probe is not a stack of square modes, or a group is too wide to be merged.
+    """
+
+    probe: Tensor
+    intensity_scale: Tensor
+    weight: Tensor
+
+    def __init__(
+        self, probe: np.ndarray, intensity_scale: float, *, max_offset_px: float = 0.0, window_px: int | None = None
+    ) -> None:
+        super().__init__()
+        if probe.ndim != 3 or probe.shape[1] != probe.shape[2]:
+            raise DataError(f"the probe has shape {probe.shape}: give modes as (M, N, N)")
+        N = probe.shape[-1]
+        self.canvas_side_px = canvas_side_px(N, max_offset_px)
+        self.register_buffer("probe", torch.from_numpy(np.ascontiguousarray(probe, dtype=np.complex64)))
+        self.register_buffer("intensity_scale", torch.tensor(intensity_scale, dtype=torch.float32))
+        self.register_buffer("weight", merge_weight(N, N if window_px is None else window_px), persistent=False)
+
+    def forward(
+        self, patches: Complex64[Tensor, "B C N N"], offsets_px: Float32[Tensor, "B C0 2"]
+    ) -> Float32[Tensor, "B C0 N N"]:
+        """Predict the counts of every pattern.
+
+        Parameters
+        ----------
+        patches
+            Object patches: one per pattern, merged before they are seen through the probe, or one
+            shared by all patterns of its group (C = 1).
+        offsets_px
+            Displacement of each pattern's patch from its group's middle (row, column), pixels.
+        """
+        if offsets_px.shape[1] > 1:
+            patches = self.overlap(patches, offsets_px)
+        exit_waves = patches[:, :, None] * self.probe
+        return far_field_intensity(exit_waves) * self.intensity_scale
+
+    def overlap(
+        self, patches: Complex64[Tensor, "B C N N"], offsets_px: Float32[Tensor, "B C0 2"]
+    ) -> Complex64[Tensor, "B C0 N N"]:
+        """Merge the patches of a group into one object and cut every pattern's patch out of it again."""
+        side, N = self.canvas_side_px, patches.shape[-1]
+        if patches.shape[1] == offsets_px.shape[1]:
+            canvas = merge(patches, offsets_px, side, self.weight)
+        else:
+            margin = (side - N) // 2
+            canvas = nn.functional.pad(patches[:, 0], (margin, margin, margin, margin))
+        return extract(canvas[:, None], offsets_px, N)
