@@ -1,0 +1,50 @@
+# The doors of the house. `make` alone lists them.
+#
+# Variables: VENV and DEV_VENV (where the environments are), WHEELS (folder with the CPU wheel of torch),
+# TORCH_CPU_INDEX, PYTHON; for train SPEC and RUNS_DIR; for test PYTEST_ARGS and JOBS.
+.PHONY: help env dev-env train test lint lock clean
+
+VENV ?= .venv
+DEV_VENV ?= .venv-dev
+SPEC ?= runs/quickstart.yaml
+RUNS_DIR ?=
+JOBS ?= auto
+PYTEST_ARGS ?=
+SHAPE_CHECKED = ptycho_torch.physics,ptycho_torch.models,ptycho_torch.losses
+
+DEV_BIN = $(DEV_VENV)/bin
+# Tests share the cores, so each process computes on one; caches stand in the environment because the
+# checkout may be read-only.
+PYTEST = OMP_NUM_THREADS=1 HYPOTHESIS_STORAGE_DIRECTORY=$(DEV_VENV)/.hypothesis $(DEV_BIN)/python -m pytest \
+	-o cache_dir=$(DEV_VENV)/.pytest_cache -n $(JOBS) --dist loadfile
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r a b; do printf '%-16s %s\n' "$$a" "$$b"; done
+
+env: ## make the environment for training in VENV (.venv)
+	@tools/install.sh $(VENV) docker/requirements-cpu.lock
+
+dev-env: ## make the environment for tests and checks in DEV_VENV (.venv-dev)
+	@tools/install.sh $(DEV_VENV) docker/requirements-dev.lock
+
+train: env ## environment, then train, reconstruct and show the result of SPEC (runs/quickstart.yaml)
+	@$(VENV)/bin/harness run $(SPEC) $(if $(RUNS_DIR),--runs-dir "$(RUNS_DIR)")
+
+test: dev-env ## environment, then the tests, then those of the physics again with the shape checker on
+	$(PYTEST) $(PYTEST_ARGS)
+	$(PYTEST) --jaxtyping-packages=$(SHAPE_CHECKED),beartype.beartype \
+		tests/torch/physics tests/torch/models tests/torch/losses
+
+lint: dev-env ## style, types, import contracts and dead code
+	$(DEV_BIN)/ruff check
+	$(DEV_BIN)/ruff format --check
+	$(DEV_BIN)/mypy
+	$(DEV_BIN)/lint-imports
+	$(DEV_BIN)/vulture
+
+lock: ## compile the locked requirements from pyproject.toml (needs uv)
+	@tools/lock.sh
+
+clean: ## remove the environments and the caches; results in runs/_out stay
+	rm -rf $(VENV) $(DEV_VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	find harness ptycho_torch tests -name __pycache__ -type d -prune -exec rm -rf {} +
