@@ -1,0 +1,150 @@
+"""Differences between two runs, or between a run and what stands here now. Pure functions on records."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from harness.code_capture import Code
+from harness.environment import Environment, Package
+
+__all__ = [
+    "Difference",
+    "code_differences",
+    "data_differences",
+    "environment_differences",
+    "facts_that_differ",
+]
+
+_LISTED = 12
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing that is not as it was.
+
+    Parameters
+    ----------
+    area
+        ``data``, ``code``, ``environment`` or ``result``.
+    sentence
+        What it was and what it is.
+    matters
+        Whether it can change the result, so that a re-run is refused because of it.
+    """
+
+    area: str
+    sentence: str
+    matters: bool = True
+
+    def __str__(self) -> str:
+        return f"{self.area}: {self.sentence}"
+
+
+def facts_that_differ(first: Mapping[str, Any], second: Mapping[str, Any]) -> tuple[str, ...]:
+    """Name the facts that are absent from one of two maps or not equal in both, sorted."""
+    absent = object()
+    return tuple(
+        name
+        for name in sorted({*first, *second})
+        if not _same(first.get(name, absent), second.get(name, absent))
+    )
+
+
+def _same(first: Any, second: Any) -> bool:
+    return type(first) is type(second) and repr(first) == repr(second)
+
+
+def environment_differences(was: Environment, now: Environment, *, exact_cpu: bool) -> Iterator[Difference]:
+    """Yield every difference between two environments.
+
+    Parameters
+    ----------
+    was, now
+        The recorded environment and the present one.
+    exact_cpu
+        Whether the run's profile repeats on the same processor model only.
+    """
+    if _minor(was.python) != _minor(now.python) or was.implementation != now.implementation:
+        yield Difference(
+            "environment",
+            f"interpreter {was.implementation} {was.python} -> {now.implementation} {now.python}",
+        )
+    yield from _package_differences(was.packages, now.packages)
+    was_lock, now_lock = (lock.sha256[:12] if lock else "none" for lock in (was.lock, now.lock))
+    if was_lock != now_lock:
+        yield Difference("environment", f"lock {was_lock} -> {now_lock}", matters=False)
+    if was.cpu.model != now.cpu.model:
+        yield Difference("environment", f"processor {was.cpu.model} -> {now.cpu.model}", matters=exact_cpu)
+
+
+def _minor(version: str) -> str:
+    return ".".join(version.split(".")[:2])
+
+
+def _package_differences(was: Mapping[str, Package], now: Mapping[str, Package]) -> Iterator[Difference]:
+    for name in sorted({*was, *now}):
+        old, new = was.get(name), now.get(name)
+        if old == new:
+            continue
+        if old is None or new is None:
+            sentence = (
+                f"package {name} {old.version if old else 'absent'} -> {new.version if new else 'absent'}"
+            )
+        elif old.version != new.version:
+            sentence = f"package {name} {old.version} -> {new.version}"
+        else:
+            sentence = f"package {name} {old.version} holds other files than before (digest of its RECORD)"
+        yield Difference("environment", sentence)
+
+
+def code_differences(
+    was: Code, files: Mapping[str, str], commit: str | None, distance: str
+) -> Iterator[Difference]:
+    """Yield every difference between a run's code and the present one.
+
+    Parameters
+    ----------
+    was
+        The recorded code.
+    files
+        The present source files' sha256.
+    commit
+        The present commit; None without git.
+    distance
+        How far the present commit is from the recorded one, in words.
+    """
+    changed = [
+        f"{path} ({_change(was.files.get(path), files.get(path))})"
+        for path in sorted({*was.files, *files})
+        if was.files.get(path) != files.get(path)
+    ]
+    if was.commit != commit:
+        yield Difference(
+            "code",
+            f"commit {(was.commit or 'none')[:12]} -> {(commit or 'none')[:12]}, {distance}",
+            matters=bool(changed),
+        )
+    if changed:
+        more = f" and {len(changed) - _LISTED} more" if len(changed) > _LISTED else ""
+        uncommitted = ", the recorded run had uncommitted changes" if was.dirty else ""
+        yield Difference(
+            "code", f"{len(changed)} source files differ{uncommitted}: {', '.join(changed[:_LISTED])}{more}"
+        )
+
+
+def _change(old: str | None, new: str | None) -> str:
+    if old is None:
+        return "added"
+    return "removed" if new is None else "changed"
+
+
+def data_differences(was: Mapping[str, str], now: Mapping[str, str | None]) -> Iterator[Difference]:
+    """Yield every data set whose sha256 is not the recorded one; None stands for a file that is not found."""
+    for role, digest in sorted(was.items()):
+        found = now.get(role)
+        if found is None:
+            yield Difference("data", f"{role}: no file with sha256 {digest[:12]} was found (use --data-dir)")
+        elif found != digest:
+            yield Difference("data", f"{role}: sha256 {digest[:12]} -> {found[:12]}")

@@ -1,0 +1,217 @@
+"""What a run runs on: interpreter, packages, lock, processor, graphics cards.
+
+``python -m harness.environment`` prints the interpreter's part as JSON; an executor runs it the way it runs
+the worker, so that what is recorded is what the worker sees.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+__all__ = [
+    "Cpu",
+    "Environment",
+    "Gpu",
+    "Lock",
+    "Package",
+    "cpu",
+    "gpus",
+    "interpreter",
+    "packages_digest",
+    "record_digest",
+]
+
+_INSTALLERS_OWN = {"INSTALLER", "RECORD", "REQUESTED", "direct_url.json", "uv_build.json", "uv_cache.json"}
+
+
+@dataclass(frozen=True)
+class Package:
+    """An installed distribution: its version, and the digest of what its RECORD says was installed."""
+
+    version: str
+    record_digest: str | None
+
+
+@dataclass(frozen=True)
+class Cpu:
+    """The processor: vendor, model, the instruction sets it reports, and the cores this process may use."""
+
+    vendor: str
+    model: str
+    flags: tuple[str, ...]
+    cores: int
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A graphics card and the driver it runs under."""
+
+    name: str
+    driver: str
+
+
+@dataclass(frozen=True)
+class Lock:
+    """The lock file that the environment is made from: its copy in the run folder, and its digest."""
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Environment:
+    """Everything a run ran on.
+
+    Parameters
+    ----------
+    python, implementation
+        The interpreter's full version and its name.
+    packages, packages_digest
+        Every installed distribution but the project itself, and one digest over all of them.
+    lock
+        The lock file of the source tree; None where there is none.
+    system
+        Kernel, machine and C library.
+    process
+        What the worker reported about itself: library builds, thread counts.
+    """
+
+    python: str
+    implementation: str
+    packages: Mapping[str, Package]
+    packages_digest: str
+    lock: Lock | None
+    cpu: Cpu
+    gpu: tuple[Gpu, ...]
+    system: Mapping[str, str]
+    process: Mapping[str, Any] = field(default_factory=dict)
+
+
+def record_digest(record: str) -> str:
+    """Digest a distribution's RECORD so that place of installation, installer and byte code do not matter.
+
+    Parameters
+    ----------
+    record
+        Text of the RECORD file. Scripts outside the packages' folder (their first line names the
+        interpreter), byte code and the installer's own notes are left out.
+    """
+    kept = sorted(f"{path},{digest},{size}\n" for path, digest, size in _record_rows(record))
+    return hashlib.sha256("".join(kept).encode("utf-8")).hexdigest()
+
+
+def _record_rows(record: str) -> Iterator[tuple[str, str, str]]:
+    for row in csv.reader(record.splitlines()):
+        if not row:
+            continue
+        path, digest, size = (*row, "", "")[:3]
+        parts = path.split("/")
+        if path.startswith(("/", "../")) or path.endswith(".pyc") or "__pycache__" in parts:
+            continue
+        if len(parts) == 2 and parts[0].endswith(".dist-info") and parts[1] in _INSTALLERS_OWN:
+            continue
+        yield path, digest, size
+
+
+def packages_digest(packages: Mapping[str, Package]) -> str:
+    """Digest names, versions and RECORD digests of all packages together."""
+    lines = (
+        f"{name}=={package.version} {package.record_digest}\n" for name, package in sorted(packages.items())
+    )
+    return hashlib.sha256("".join(lines).encode("utf-8")).hexdigest()
+
+
+def _installed(own_root: Path) -> dict[str, Package]:
+    packages: dict[str, Package] = {}
+    for distribution in importlib.metadata.distributions():
+        raw_name = distribution.metadata["Name"]
+        name = re.sub(r"[-_.]+", "-", raw_name or "").lower()
+        if not name or name in packages:
+            continue
+        record = distribution.read_text("RECORD")
+        if _is_this_project(distribution, record, own_root):
+            continue
+        packages[name] = Package(distribution.version, None if record is None else record_digest(record))
+    return dict(sorted(packages.items()))
+
+
+def _is_this_project(
+    distribution: importlib.metadata.Distribution, record: str | None, own_root: Path
+) -> bool:
+    if record is not None and re.search(r"^\"?harness/worker\.py", record, re.MULTILINE):
+        return True
+    origin = json.loads(distribution.read_text("direct_url.json") or "{}")
+    if origin.get("url") == own_root.as_uri():
+        return True
+    located = getattr(distribution, "_path", None)
+    return isinstance(located, Path) and located.suffix == ".egg-info" and located.parent == own_root
+
+
+def interpreter() -> dict[str, Any]:
+    """Describe this interpreter and everything installed for it, as JSON-ready values."""
+    packages = _installed(Path(__file__).resolve().parent.parent)
+    return {
+        "python": platform.python_version(),
+        "implementation": platform.python_implementation(),
+        "packages": {
+            name: {"version": p.version, "record_digest": p.record_digest} for name, p in packages.items()
+        },
+        "packages_digest": packages_digest(packages),
+        "system": {
+            "kernel": f"{platform.system()} {platform.release()}",
+            "machine": platform.machine(),
+            "libc": " ".join(platform.libc_ver()),
+        },
+    }
+
+
+def cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> Cpu:
+    """Describe the processor of this machine."""
+    facts: dict[str, str] = {}
+    for line in (
+        cpuinfo.read_text(encoding="utf-8", errors="replace").splitlines() if cpuinfo.exists() else []
+    ):
+        key, separator, value = line.partition(":")
+        if separator:
+            facts.setdefault(key.strip(), value.strip())
+    return Cpu(
+        vendor=facts.get("vendor_id", facts.get("CPU implementer", "unknown")),
+        model=facts.get("model name", facts.get("CPU part", platform.processor() or platform.machine())),
+        flags=tuple(sorted(facts.get("flags", facts.get("Features", "")).split())),
+        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+    )
+
+
+def gpus() -> tuple[Gpu, ...]:
+    """Describe the NVIDIA cards that this machine shows; none where there is no driver."""
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return ()
+    asked = subprocess.run(
+        [tool, "--query-gpu=name,driver_version", "--format=csv,noheader"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    if asked.returncode != 0:
+        return ()
+    rows = csv.reader(asked.stdout.splitlines(), skipinitialspace=True)
+    return tuple(Gpu(row[0], row[1]) for row in rows if len(row) == 2)
+
+
+if __name__ == "__main__":
+    json.dump(interpreter(), sys.stdout, sort_keys=True)

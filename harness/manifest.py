@@ -1,0 +1,291 @@
+"""The manifest: the commit record of a run, its types, its schema, and its integrity."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import pydantic
+from pydantic import ConfigDict, JsonValue, TypeAdapter
+
+from harness.code_capture import Code
+from harness.environment import Environment
+from harness.errors import HarnessError, UserError
+from harness.store import (
+    MANIFEST,
+    file_digest,
+    read_events,
+    render_json,
+    state_without_manifest,
+    write_durably,
+)
+
+__all__ = [
+    "MANIFEST_VERSION",
+    "Attempt",
+    "CheckpointRecord",
+    "DamagedError",
+    "DataRecord",
+    "ExactnessRecord",
+    "FileRecord",
+    "Leaf",
+    "Manifest",
+    "Origin",
+    "ProductRecord",
+    "ShadowedValue",
+    "damaged_files",
+    "manifest_json_schema",
+    "read_manifest",
+    "run_status",
+    "summary",
+    "write_manifest",
+]
+
+MANIFEST_VERSION: Literal[1] = 1
+SCHEMA_NAME: Literal["manifest.schema.json"] = "manifest.schema.json"
+
+Status: TypeAlias = Literal["completed", "collapsed", "failed", "interrupted"]
+Scalar: TypeAlias = str | int | float | bool | None
+
+
+class DamagedError(HarnessError):
+    """A file of a run is no longer what was written."""
+
+
+@dataclass(frozen=True)
+class ShadowedValue:
+    """A value that a higher layer has hidden."""
+
+    value: JsonValue
+    source: str
+    place: str | None = None
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A resolved value, the layer that decided it, where it was written, and what it hides."""
+
+    value: JsonValue
+    source: str
+    shadowed: tuple[ShadowedValue, ...] = ()
+    place: str | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class ExactnessRecord:
+    """The exactness profile that was asked for, and what the worker observed."""
+
+    profile: str
+    threads: int
+    observed: Mapping[str, JsonValue]
+
+
+@dataclass(frozen=True)
+class DataRecord:
+    """A data set of the run: its role, its name and digest, and what was found in it.
+
+    Parameters
+    ----------
+    role
+        ``train`` or ``test``.
+    name
+        File name, or ``simulated``; never an absolute path.
+    sha256
+        Of the file's bytes; of a simulated scan, the digest of its arrays.
+    size
+        Bytes; None for a simulated scan.
+    facts
+        Shapes, number of frames, units and the like, as the worker found them.
+    """
+
+    role: str
+    name: str
+    sha256: str
+    size: int | None
+    facts: Mapping[str, JsonValue]
+
+
+@dataclass(frozen=True)
+class CheckpointRecord:
+    """A checkpoint: where it is, when it was made, and its two digests."""
+
+    path: str
+    step: int
+    epoch: int
+    metric: float | None
+    sha256: str
+    tensor_digest: str
+
+
+@dataclass(frozen=True)
+class ProductRecord:
+    """A file that the run produced for use."""
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """Any file of the run folder, for its integrity."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One start of the worker: when, for how long, and how it ended."""
+
+    started: str
+    seconds: float
+    exit_status: int
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The run that this one repeats: why, its folder's name, and its manifest's own digest."""
+
+    kind: Literal["rerun", "verify"]
+    run: str
+    manifest: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a run was, what it ran on and what came out of it.
+
+    ``compared`` holds the facts by which two runs are compared; everything that may differ from machine to
+    machine without changing the result stands in ``recorded``.
+    """
+
+    status: Status
+    error: str | None
+    name: str
+    created: str
+    finished: str
+    rerun_of: Origin | None
+    spec: str
+    resolved: Mapping[str, Leaf]
+    overrides_applied: Mapping[str, JsonValue]
+    seeds: Mapping[str, int]
+    exactness: ExactnessRecord
+    code: Code
+    environment: Environment
+    data: tuple[DataRecord, ...]
+    groups_digest: str | None
+    checkpoints: tuple[CheckpointRecord, ...]
+    products: tuple[ProductRecord, ...]
+    metrics: Mapping[str, JsonValue]
+    collapse: Mapping[str, JsonValue]
+    timings: Mapping[str, float]
+    attempts: tuple[Attempt, ...]
+    files: Mapping[str, FileRecord]
+    compared: Mapping[str, Scalar]
+    recorded: Mapping[str, JsonValue]
+    version: Literal[1] = MANIFEST_VERSION
+    schema: Literal["manifest.schema.json"] = SCHEMA_NAME
+    manifest_digest: str = ""
+
+
+@functools.cache
+def _adapter() -> TypeAdapter[Manifest]:
+    return TypeAdapter(Manifest, config=ConfigDict(extra="forbid"))
+
+
+def manifest_json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of ``manifest.json``."""
+    schema = _adapter().json_schema(mode="serialization")
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
+
+
+def _with_digest(plain: dict[str, Any]) -> dict[str, Any]:
+    bare = {**plain, "manifest_digest": ""}
+    return {**bare, "manifest_digest": hashlib.sha256(render_json(bare)).hexdigest()}
+
+
+def write_manifest(run_dir: Path, manifest: Manifest) -> Manifest:
+    """Write the manifest, the last file of a run, and return it with its own digest filled in."""
+    plain = _with_digest(_adapter().dump_python(manifest, mode="json"))
+    write_durably(run_dir / MANIFEST, render_json(plain))
+    return dataclasses.replace(manifest, manifest_digest=plain["manifest_digest"])
+
+
+def read_manifest(run_dir: Path) -> Manifest:
+    """Read a run's manifest and check that not one bit of it has changed.
+
+    Raises
+    ------
+    UserError
+        The run has no manifest, or one of a version that this project does not know.
+    DamagedError
+        The manifest is not what was written.
+    """
+    path = run_dir / MANIFEST
+    if not path.is_file():
+        raise UserError(
+            f"{run_dir.name} has no manifest, it is {state_without_manifest(run_dir)}: run its spec again"
+        )
+    text = path.read_bytes()
+    try:
+        plain = json.loads(text)
+    except ValueError as error:
+        raise DamagedError(f"{path} is damaged: it is no longer JSON ({error})") from error
+    version = plain.get("version") if isinstance(plain, dict) else None
+    if isinstance(version, int) and version > MANIFEST_VERSION and text == render_json(_with_digest(plain)):
+        raise UserError(
+            f"{path} has version {version}, which is newer than {MANIFEST_VERSION}: use a newer checkout"
+        )
+    if not isinstance(plain, dict) or text != render_json(_with_digest(plain)):
+        raise DamagedError(f"{path} is damaged: its content does not match the digest it carries")
+    try:
+        return _adapter().validate_python(plain)
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise DamagedError(f"{path} does not follow its schema: {where}: {first['msg']}") from error
+
+
+def damaged_files(run_dir: Path, manifest: Manifest) -> tuple[str, ...]:
+    """Name every file of the run folder that is missing or no longer has its recorded digest."""
+    problems = []
+    for name, record in sorted(manifest.files.items()):
+        path = run_dir / name
+        if not path.is_file():
+            problems.append(f"{name} is missing")
+        elif (found := file_digest(path)) != record.sha256:
+            problems.append(
+                f"{name} is damaged: its sha256 is {found[:12]}, recorded is {record.sha256[:12]}"
+            )
+    return tuple(problems)
+
+
+def run_status(run_dir: Path) -> str:
+    """Return a run's status: the manifest's, or ``running`` or ``interrupted`` where there is none (yet)."""
+    if not (run_dir / MANIFEST).is_file():
+        state = state_without_manifest(run_dir)
+        if not (run_dir / MANIFEST).is_file():
+            return state
+    try:
+        return read_manifest(run_dir).status
+    except DamagedError:
+        return "damaged"
+
+
+def summary(run_dir: Path) -> dict[str, Any]:
+    """Describe a run in the few facts of ``harness list``; works for a run in any state."""
+    status = run_status(run_dir)
+    events = read_events(run_dir)
+    created = next((event for event in events if event.get("event") == "created"), {})
+    facts = {"name": created.get("name"), "created": created.get("time")}
+    if (run_dir / MANIFEST).is_file() and status != "damaged":
+        manifest = read_manifest(run_dir)
+        facts = {"name": manifest.name, "created": manifest.created}
+    return {"path": str(run_dir), "status": status, **facts}

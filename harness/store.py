@@ -1,0 +1,277 @@
+"""Run folders on disk: made once, held by a lock, written durably, readable after any death."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import secrets
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from harness.errors import UserError
+
+__all__ = [
+    "INPUTS",
+    "JOURNAL",
+    "LOCK",
+    "LOG",
+    "MANIFEST",
+    "OUTCOME",
+    "PROGRESS",
+    "RESOLVED",
+    "SPEC",
+    "HeldRun",
+    "append_event",
+    "create_run",
+    "file_digest",
+    "find_run",
+    "is_held",
+    "is_run",
+    "read_events",
+    "read_json",
+    "recorded_files",
+    "render_json",
+    "run_folders",
+    "state_without_manifest",
+    "utc_now",
+    "write_durably",
+    "write_json",
+]
+
+SPEC = "spec.yaml"
+RESOLVED = "resolved.json"
+INPUTS = "inputs.json"
+OUTCOME = "outcome.json"
+MANIFEST = "manifest.json"
+JOURNAL = "journal.jsonl"
+PROGRESS = "progress.json"
+LOCK = "lock"
+LOG = "logs/worker.log"
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_NOT_PART_OF_THE_RECORD = {INPUTS, JOURNAL, LOCK, MANIFEST, PROGRESS}
+
+
+def utc_now() -> str:
+    """Return the present time in UTC, ISO 8601 with milliseconds."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
+
+
+def render_json(value: Any) -> bytes:
+    """Render a value as the one JSON text that this project writes for it: sorted keys, ASCII, no NaN."""
+    text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=True, allow_nan=False)
+    return text.encode("ascii") + b"\n"
+
+
+def write_durably(path: Path, data: bytes) -> None:
+    """Put a file in place whole or not at all, and have it survive a loss of power.
+
+    The bytes go to a temporary file in the same folder, which is synced, renamed, and its folder synced.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(path.parent)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value durably as JSON."""
+    write_durably(path, render_json(value))
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file of a run folder.
+
+    Raises
+    ------
+    UserError
+        The file is absent or is no JSON.
+    """
+    try:
+        return json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: the folder is no complete run") from None
+    except ValueError as error:
+        raise UserError(f"{path} is damaged: it is no longer JSON ({error})") from error
+
+
+def file_digest(path: Path) -> str:
+    """Return the sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def append_event(run_dir: Path, event: str, **facts: Any) -> None:
+    """Append one line to the run's journal, durably; safe from several processes at a time."""
+    line = json.dumps({"time": utc_now(), "event": event, **facts}, sort_keys=True, allow_nan=False)
+    descriptor = os.open(run_dir / JOURNAL, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        size = os.fstat(descriptor).st_size
+        torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+        os.write(descriptor, (b"\n" if torn else b"") + line.encode("utf-8") + b"\n")
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_events(run_dir: Path) -> list[dict[str, Any]]:
+    """Read the journal; a line that a death has torn is left out."""
+    path = run_dir / JOURNAL
+    events: list[dict[str, Any]] = []
+    for line in path.read_bytes().splitlines() if path.exists() else []:
+        with contextlib.suppress(ValueError):
+            event = json.loads(line)
+            if isinstance(event, dict):
+                events.append(event)
+    return events
+
+
+class HeldRun:
+    """A run folder whose lock this process holds; a child that inherits ``lock_fd`` holds it too.
+
+    Parameters
+    ----------
+    path
+        The run folder.
+    lock_fd
+        Descriptor of the locked file; the lock lives until its last copy is closed, by death too.
+    """
+
+    def __init__(self, path: Path, lock_fd: int) -> None:
+        self.path = path
+        self.lock_fd = lock_fd
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        os.close(self.lock_fd)
+
+
+def create_run(runs_dir: Path, name: str) -> HeldRun:
+    """Make a new run folder ``<name>-<UTC time>-<random>`` and hold its lock.
+
+    Parameters
+    ----------
+    runs_dir
+        The folder that holds runs; made when absent.
+    name
+        The run's name: letters, digits, dot, dash and underscore.
+
+    Raises
+    ------
+    UserError
+        The name cannot be part of a folder's name, or the folder cannot be written.
+    """
+    if not _NAME.fullmatch(name):
+        raise UserError(
+            f"{name!r} cannot name a run folder: use up to 100 letters, digits, dots, dashes and underscores"
+        )
+    try:
+        runs_dir.mkdir(parents=True, exist_ok=True)
+        path = _make_unique(runs_dir, name)
+    except OSError as error:
+        raise UserError(
+            f"run folders cannot be made in {runs_dir} ({error.strerror}): choose another with --runs-dir"
+        ) from error
+    lock_fd = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    fcntl.flock(lock_fd, fcntl.LOCK_EX)
+    append_event(path, "created", name=name)
+    _sync_folder(runs_dir)
+    return HeldRun(path, lock_fd)
+
+
+def _make_unique(runs_dir: Path, name: str) -> Path:
+    while True:
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        path = runs_dir / f"{name}-{stamp}-{secrets.token_hex(3)}"
+        with contextlib.suppress(FileExistsError):
+            path.mkdir()
+            return path
+
+
+def is_held(run_dir: Path) -> bool:
+    """Tell whether some process, the host's or the worker's, still holds the run's lock."""
+    try:
+        descriptor = os.open(run_dir / LOCK, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def state_without_manifest(run_dir: Path) -> str:
+    """Return ``running`` or ``interrupted`` for a run folder that has no manifest (yet)."""
+    return "running" if is_held(run_dir) else "interrupted"
+
+
+def is_run(path: Path) -> bool:
+    """Tell whether a folder is a run folder."""
+    return (path / JOURNAL).is_file() or (path / MANIFEST).is_file()
+
+
+def run_folders(runs_dir: Path) -> Iterator[Path]:
+    """Yield the run folders in `runs_dir`, sorted by name."""
+    if runs_dir.is_dir():
+        yield from sorted(path for path in runs_dir.iterdir() if path.is_dir() and is_run(path))
+
+
+def find_run(run: str, runs_dir: Path) -> Path:
+    """Find a run by its folder, or by its folder's name in `runs_dir`.
+
+    Raises
+    ------
+    UserError
+        There is no such run.
+    """
+    for candidate in (Path(run), runs_dir / run):
+        if candidate.is_dir() and is_run(candidate):
+            return candidate.resolve()
+    raise UserError(f"there is no run {run!r}, neither as a folder nor in {runs_dir}: see `harness list`")
+
+
+def recorded_files(run_dir: Path) -> dict[str, dict[str, Any]]:
+    """List the files that a run is made of, by relative path, with sha256 and size.
+
+    What is still written after the manifest, or describes this machine only, is left out.
+    """
+    files = {}
+    for path in sorted(run_dir.rglob("*")):
+        relative = path.relative_to(run_dir).as_posix()
+        hidden = any(part.startswith(".") for part in path.relative_to(run_dir).parts)
+        if not path.is_file() or path.is_symlink() or hidden or relative in _NOT_PART_OF_THE_RECORD:
+            continue
+        files[relative] = {"sha256": file_digest(path), "size": path.stat().st_size}
+    return files
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

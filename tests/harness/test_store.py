@@ -1,0 +1,175 @@
+"""Run folders: made once, held by a lock, written durably, readable after any death."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from harness.errors import UserError
+from harness.store import (
+    JOURNAL,
+    LOCK,
+    append_event,
+    create_run,
+    find_run,
+    is_held,
+    read_events,
+    read_json,
+    recorded_files,
+    run_folders,
+    state_without_manifest,
+    write_durably,
+    write_json,
+)
+
+HOLD = """
+import subprocess, sys
+from pathlib import Path
+from harness.store import create_run
+run = create_run(Path(sys.argv[1]), "held")
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], pass_fds=[run.lock_fd])
+print(run.path, child.pid, flush=True)
+child.wait()
+"""
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "the condition was never met"
+        time.sleep(0.01)
+
+
+def test_runs_created_at_the_same_moment_get_folders_of_their_own(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        runs = list(pool.map(lambda _: create_run(tmp_path, "same"), range(8)))
+    assert len({run.path for run in runs}) == 8
+    assert list(run_folders(tmp_path)) == sorted(run.path for run in runs)
+    for run in runs:
+        with run:
+            assert run.path.name.startswith("same-20")
+
+
+@pytest.mark.parametrize("name", ["", "../up", "a/b", ".hidden", "a b", "x" * 101])
+def test_a_name_that_cannot_be_a_folder_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match="cannot name a run folder"):
+        create_run(tmp_path / "runs", name)
+
+
+def test_a_folder_that_cannot_be_written_is_refused_with_the_cure(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="--runs-dir"):
+        create_run(tmp_path / "file", "name")
+
+
+def test_the_lock_is_held_until_the_run_is_left(tmp_path: Path) -> None:
+    with create_run(tmp_path, "name") as run:
+        assert is_held(run.path)
+        assert state_without_manifest(run.path) == "running"
+    assert not is_held(run.path)
+    assert state_without_manifest(run.path) == "interrupted"
+
+
+def test_a_killed_host_leaves_the_run_running_until_its_worker_is_dead_too(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", HOLD, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as host:
+        assert host.stdout is not None
+        path, worker = host.stdout.readline().split()
+        host.kill()
+        host.wait()
+    assert state_without_manifest(Path(path)) == "running"
+    os.kill(int(worker), signal.SIGKILL)
+    wait_until(lambda: not is_held(Path(path)))
+    assert state_without_manifest(Path(path)) == "interrupted"
+
+
+def test_a_lock_file_that_was_copied_elsewhere_is_not_held(tmp_path: Path) -> None:
+    with create_run(tmp_path, "name") as run:
+        copy = tmp_path / "copy"
+        copy.mkdir()
+        (copy / LOCK).write_bytes((run.path / LOCK).read_bytes())
+        assert not is_held(copy)
+
+
+def test_a_file_is_replaced_whole_and_leaves_nothing_else_behind(tmp_path: Path) -> None:
+    write_durably(tmp_path / "file", b"first")
+    write_durably(tmp_path / "file", b"second")
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"file": b"second"}
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_no_temporary(tmp_path: Path) -> None:
+    (tmp_path / "target").mkdir()
+    with pytest.raises(OSError, match="target"):
+        write_durably(tmp_path / "target", b"data")
+    assert [path.name for path in tmp_path.iterdir()] == ["target"]
+
+
+def test_json_is_written_the_same_whatever_the_order_of_its_keys(tmp_path: Path) -> None:
+    write_json(tmp_path / "a.json", {"b": 1, "a": 0.1})
+    write_json(tmp_path / "b.json", {"a": 0.1, "b": 1})
+    assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
+    assert read_json(tmp_path / "a.json") == {"a": 0.1, "b": 1}
+
+
+def test_what_is_no_number_in_json_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "a.json", {"loss": float("nan")})
+
+
+def test_json_that_is_damaged_or_missing_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("{")
+    with pytest.raises(UserError, match=r"a\.json is damaged"):
+        read_json(tmp_path / "a.json")
+    with pytest.raises(UserError, match=r"b\.json is missing"):
+        read_json(tmp_path / "b.json")
+
+
+def test_a_torn_last_line_of_the_journal_is_left_out_and_does_not_spoil_the_next(tmp_path: Path) -> None:
+    append_event(tmp_path, "first")
+    with (tmp_path / JOURNAL).open("ab") as journal:
+        journal.write(b'{"event": "to')
+    assert [event["event"] for event in read_events(tmp_path)] == ["first"]
+    append_event(tmp_path, "second", step=3)
+    events = read_events(tmp_path)
+    assert [event["event"] for event in events] == ["first", "second"]
+    assert events[1]["step"] == 3
+
+
+def test_events_appended_by_many_at_once_are_all_there(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: append_event(tmp_path, "event", number=number), range(40)))
+    lines = (tmp_path / JOURNAL).read_text(encoding="utf-8").splitlines()
+    assert sorted(json.loads(line)["number"] for line in lines) == list(range(40))
+
+
+def test_a_run_is_found_by_path_and_by_name(tmp_path: Path) -> None:
+    with create_run(tmp_path, "name") as run:
+        assert find_run(str(run.path), Path("elsewhere")) == run.path.resolve()
+        assert find_run(run.path.name, tmp_path) == run.path.resolve()
+    with pytest.raises(UserError, match="there is no run 'other'"):
+        find_run("other", tmp_path)
+
+
+def test_a_folder_that_is_no_run_is_not_listed(tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    assert list(run_folders(tmp_path)) == []
+    assert list(run_folders(tmp_path / "absent")) == []
+
+
+def test_the_record_leaves_out_what_is_written_later_or_for_this_machine_only(tmp_path: Path) -> None:
+    for name in ("spec.yaml", "journal.jsonl", "lock", "inputs.json", "progress.json", ".spec.yaml.12.tmp"):
+        (tmp_path / name).write_text("text")
+    (tmp_path / "products").mkdir()
+    (tmp_path / "products" / "phase.png").write_bytes(b"\x89PNG")
+    files = recorded_files(tmp_path)
+    assert sorted(files) == ["products/phase.png", "spec.yaml"]
+    assert files["spec.yaml"]["size"] == 4
