@@ -16,12 +16,21 @@ class ConfigError(PtychoError, ValueError):
         One sentence per problem; all problems of a configuration are reported together.
     keys
         The configuration key of each problem, in the same order (empty where there is none).
+    places
+        Where each problem stands, as ``file:line:column`` (empty where it stands in no file).
     """
 
-    def __init__(self, problems: list[str], keys: list[str] | None = None) -> None:
-        super().__init__("\n".join(problems))
-        self.problems = problems
-        self.keys = keys if keys is not None else [""] * len(problems)
+    def __init__(
+        self, problems: list[str], keys: list[str] | None = None, places: list[str] | None = None
+    ) -> None:
+        self.problems = list(problems)
+        self.keys = list(keys) if keys is not None else [""] * len(problems)
+        self.places = list(places) if places is not None else [""] * len(problems)
+        pairs = zip(self.places, self.problems, strict=True)
+        super().__init__("\n".join(f"{place} {problem}" if place else problem for place, problem in pairs))
+
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[list[str], list[str], list[str]]]:
+        return type(self), (self.problems, self.keys, self.places)
 
 
 class DataError(PtychoError, ValueError):
