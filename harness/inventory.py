@@ -30,7 +30,7 @@ class Inventory:
     memory_bytes
         Main memory in bytes; 0 where it is not known.
     packages
-        Import names of the optional packages that are installed there (``tensorboard``, ``mlflow``, ``wandb``).
+        Import names of the optional packages installed there (``tensorboard``, ``mlflow``, ``wandb``).
     offers_containers
         Whether the executor runs the work inside a container image.
     """

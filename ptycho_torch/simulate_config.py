@@ -117,4 +117,3 @@ class SimulateConfig:
     def n_frames(self) -> int:
         """Number of frames of the scan."""
         return self.scan.rows * self.scan.columns
-

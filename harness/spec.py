@@ -1,0 +1,224 @@
+"""The YAML as written: every value of a run spec with its file, line and column."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import Problem, SpecError, UserError
+
+if TYPE_CHECKING:
+    from harness.spec_check import SpecReader
+    from harness.yaml_nodes import MappingNode
+    from ptycho_torch.layers import Place, Value
+
+__all__ = ["RunSpec", "load_spec", "read_spec"]
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSpec:
+    """A spec as it stands in its file, with what ``--set`` puts over it.
+
+    Parameters
+    ----------
+    path
+        The spec's path as it was given.
+    text
+        The file, verbatim.
+    written
+        Dotted key to value for every legal value of the file (``training.n_groups``).
+    sets
+        The same for every ``--set``; these win.
+    blocks
+        Dotted key of every block that is present, with its place.
+    keys
+        Dotted key of everything present, legal or not, with its place.
+    problems
+        What is wrong with it so far; :func:`load_spec` lets no spec with problems pass.
+    set_options
+        The ``--set`` options as they were given.
+    """
+
+    path: str
+    text: str
+    written: Mapping[str, Value]
+    sets: Mapping[str, Value]
+    blocks: Mapping[str, Place]
+    keys: Mapping[str, Place]
+    problems: tuple[Problem, ...] = ()
+    set_options: tuple[str, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        """Folder against which the spec's relative paths are taken first."""
+        return Path(self.path).parent
+
+    def find(self, key: str) -> Value | None:
+        """Return the value that counts for a dotted key: ``--set`` before the file; None if absent."""
+        return self.sets.get(key, self.written.get(key))
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return the plain value that counts for a dotted key, or a default."""
+        found = self.find(key)
+        return default if found is None else found.value
+
+    def place(self, key: str) -> Place | None:
+        """Return where a key stands, or else the nearest block around it."""
+        found = self.find(key)
+        if found is not None:
+            return found.place
+        while key:
+            if key in self.keys or key in self.blocks:
+                return self.keys.get(key, self.blocks.get(key))
+            key = key.rpartition(".")[0]
+        return None
+
+    def leaves(self, block: str) -> dict[str, Value]:
+        """Return the values directly in a block, by their bare names, ``--set`` before the file."""
+        merged = {**self.written, **self.sets}
+        return {
+            key.rpartition(".")[2]: value for key, value in merged.items() if key.rpartition(".")[0] == block
+        }
+
+    def problem(self, sentence: str, key: str, place: Place | None = None) -> Problem:
+        """Make a problem that points at a key, with the line that stands there."""
+        return show_source(self, Problem(sentence, place or self.place(key), key))
+
+
+def load_spec(path: str | Path, sets: Sequence[str] = ()) -> RunSpec:
+    """Read a spec and refuse it if anything is wrong with it.
+
+    Parameters
+    ----------
+    path
+        The YAML file.
+    sets
+        Overrides in the form ``key=value``; the value is read as YAML, a bare field name is enough.
+
+    Raises
+    ------
+    SpecError
+        Every problem of the file and of the overrides, at once.
+    UserError
+        The file cannot be read.
+    """
+    spec = read_spec(path, sets)
+    if spec.problems:
+        raise SpecError(spec.problems)
+    return spec
+
+
+def read_spec(path: str | Path, sets: Sequence[str] = ()) -> RunSpec:
+    """Read a spec and keep its problems, for a caller that adds more before it reports them.
+
+    Raises
+    ------
+    SpecError
+        The text is no YAML mapping.
+    UserError
+        The file cannot be read.
+    """
+    from harness.spec_check import SpecReader
+    from harness.spec_rules import rule_problems
+    from harness.yaml_loader import show_lines, split_lines
+
+    raw = _read_bytes(Path(path))
+    reader = SpecReader()
+    root, problems = _load_root(raw, str(path))
+    reader.read(root)
+    given, given_problems = _read_sets(sets)
+    text = raw.decode("utf-8-sig")
+    lines = split_lines(text)
+    spec = RunSpec(
+        path=str(path),
+        text=text,
+        written=MappingProxyType(reader.leaves),
+        sets=MappingProxyType(given.leaves),
+        blocks=MappingProxyType({**given.blocks, **reader.blocks}),
+        keys=MappingProxyType({**reader.keys, **given.keys}),
+        set_options=tuple(sets),
+    )
+    found = [*problems, *reader.problems, *given_problems, *given.problems, *rule_problems(spec)]
+    shown = show_lines([problem for problem in found if not _is_from_set(problem)], lines)
+    shown.sort(key=lambda problem: (problem.place.line, problem.place.column) if problem.place else (0, 0))
+    from_sets = [show_source(spec, problem) for problem in found if _is_from_set(problem)]
+    return dataclasses.replace(spec, problems=(*shown, *from_sets))
+
+
+def show_source(spec: RunSpec, problem: Problem) -> Problem:
+    """Give a problem the line of the spec, or the ``--set`` option, that it points at."""
+    if problem.place is None or problem.source_line is not None:
+        return problem
+    from harness.yaml_loader import show_lines, split_lines
+
+    lines = spec.set_options if _is_from_set(problem) else split_lines(spec.text)
+    return show_lines([problem], lines)[0]
+
+
+SET_FILE = "--set"
+
+
+def _is_from_set(problem: Problem) -> bool:
+    return problem.place is not None and problem.place.file == SET_FILE
+
+
+def _read_bytes(path: Path) -> bytes:
+    from harness.yaml_loader import MAX_BYTES
+
+    if not path.exists():
+        near = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        there = f" (specs there: {', '.join(near[:8])})" if near else ""
+        raise UserError(f"{path}: there is no such spec{there}")
+    if not path.is_file():
+        raise UserError(f"{path}: a spec is a file, this is not one")
+    try:
+        with path.open("rb") as stream:
+            return stream.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise UserError(f"{path}: the spec cannot be read: {error.strerror}") from error
+
+
+def _load_root(raw: bytes, file: str) -> tuple[MappingNode, list[Problem]]:
+    from harness.yaml_loader import load_yaml
+    from harness.yaml_nodes import MappingNode, ScalarNode
+
+    root, problems = load_yaml(raw, file)
+    if isinstance(root, MappingNode):
+        return root, problems
+    sentence = "a spec is a mapping of keys to values (name, data, training, ...), this is something else"
+    if isinstance(root, ScalarNode) and root.value is None:
+        sentence = "the spec is empty: it needs at least name, data and training.n_groups"
+    raise SpecError([*problems, Problem(sentence, root.place)])
+
+
+def _read_sets(sets: Sequence[str]) -> tuple[SpecReader, list[Problem]]:
+    from harness.spec_check import SpecReader, resolve_flat_key
+    from harness.yaml_loader import load_yaml
+    from harness.yaml_nodes import Entry, MappingNode
+    from ptycho_torch.layers import Place
+
+    merged, problems = SpecReader(), []
+    for number, option in enumerate(sets, start=1):
+        key, separator, text = option.partition("=")
+        place = Place(SET_FILE, number, 1)
+        if not separator or not key.strip():
+            problems.append(Problem("write --set key=value (training.epochs=20)", place, source_line=option))
+            continue
+        try:
+            node, found = load_yaml(text.encode() or b"~", SET_FILE, line=number, column=len(key) + 2)
+        except SpecError as error:
+            problems += [dataclasses.replace(problem, source_line=option) for problem in error.problems]
+            continue
+        problems += [dataclasses.replace(problem, source_line=option) for problem in found]
+        for part in reversed(resolve_flat_key(key.strip()).split(".")):
+            node = MappingNode((Entry(part, place, node),), place)
+        one = SpecReader()
+        one.read(node)  # type: ignore[arg-type]
+        problems += one.problems
+        merged.leaves.update(one.leaves)  # the last of two equal options wins, as on any command line
+        merged.blocks.update(one.blocks)
+        merged.keys.update(one.keys)
+    return merged, problems

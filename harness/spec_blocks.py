@@ -1,0 +1,207 @@
+"""The blocks of a spec that are the run's own, beside the science's configurations."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import Field
+
+from ptycho_torch.config import (
+    DataConfig,
+    InferenceConfig,
+    ModelConfig,
+    PyTorchExecutionConfig,
+    TrainingConfig,
+    frozen_config,
+)
+from ptycho_torch.simulate_config import ObjectConfig, ProbeConfig, ScanConfig, SimulateConfig
+
+__all__ = [
+    "ALIASES",
+    "CONFIG_SECTIONS",
+    "ROLES",
+    "ContainerBlock",
+    "ExactnessBlock",
+    "Leaf",
+    "ProductsBlock",
+    "RunBlock",
+    "SourceBlock",
+    "leaf_of",
+    "spec_tree",
+]
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Text = Annotated[str, Field(min_length=1, max_length=1024)]
+
+
+@frozen_config
+class RunBlock:
+    """The run itself.
+
+    Parameters
+    ----------
+    name
+        Name of the run: letters, digits, dot, dash and underscore, at most 64. Run folders carry it.
+    seed
+        The one seed from which everything random is drawn.
+    init_from
+        Reserved for starting from another run's weights; only null is legal.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 42
+    init_from: None = None
+
+
+@frozen_config
+class SourceBlock:
+    """One scan: a file, a download, or (``simulate``) a simulated one.
+
+    Parameters
+    ----------
+    file
+        Path relative to the spec or to a data folder.
+    source
+        Address of a public copy (https), downloaded when no data folder has the file; needs `sha256`.
+    sha256
+        Digest that the file must have.
+    positions, units
+        As in the ``data`` block, for this file.
+    required
+        Whether the run may not start without it (``reference`` only).
+    """
+
+    file: Text | None = None
+    source: Annotated[str, Field(pattern=r"^https?://[^\s]+[^/\s]$")] | None = None
+    sha256: Sha256 | None = None
+    positions: Literal["ptychopinn", "center"] | None = None
+    units: Literal["count_amplitude", "count_intensity", "normalized_amplitude"] | None = None
+    required: bool = True
+
+
+@frozen_config
+class ExactnessBlock:
+    """How far the bits must repeat.
+
+    Parameters
+    ----------
+    profile
+        ``strict`` (same processor class), ``portable`` (any x86-64 with AVX2 and FMA), ``portable-sse``
+        (any x86-64, slow); ``auto`` is portable where it can run, else strict.
+    threads
+        Number of threads of the training process; part of the result, so never taken from the machine.
+    """
+
+    profile: Literal["auto", "strict", "portable", "portable-sse"] = "auto"
+    threads: Annotated[int, Field(ge=1, le=1024)] = 1
+
+
+@frozen_config
+class ContainerBlock:
+    """What the run executes in.
+
+    Parameters
+    ----------
+    image
+        ``none``, ``cpu``, ``cuda``, or an image by digest (``name@sha256:...``).
+    """
+
+    image: Annotated[str, Field(pattern=r"^(none|cpu|cuda|[^\s@]+@sha256:[0-9a-f]{64})$")] = "none"
+
+
+@frozen_config
+class ProductsBlock:
+    """What is made after training, beside the final weights.
+
+    Parameters
+    ----------
+    reconstruction
+        Stitch the object from the trained network's patches.
+    pictures
+        Draw its phase and amplitude; needs the reconstruction.
+    """
+
+    reconstruction: bool = True
+    pictures: bool = True
+
+
+CONFIG_SECTIONS: Mapping[str, type[Any]] = MappingProxyType(
+    {
+        "data": DataConfig,
+        "model": ModelConfig,
+        "training": TrainingConfig,
+        "inference": InferenceConfig,
+        "execution": PyTorchExecutionConfig,
+    }
+)
+"""The blocks that are configurations of the science part."""
+
+ROLES = ("train", "test", "reference")
+"""What a scan is for."""
+
+ALIASES: Mapping[str, str] = MappingProxyType({"training.nepochs": "training.epochs"})
+"""PtychoPINN's names that a spec accepts, with ours."""
+
+
+class Leaf:
+    """The type of one value of a spec: a field of a block.
+
+    Parameters
+    ----------
+    block, field
+        The dataclass and the name of its field.
+    """
+
+    def __init__(self, block: type[Any], field: str) -> None:
+        self.block = block
+        self.field = field
+
+
+Tree: TypeAlias = Mapping[str, "Leaf | Tree"]
+
+
+def _leaves(block: type[Any], *, without: tuple[str, ...] = ()) -> dict[str, Leaf | Tree]:
+    return {name: Leaf(block, name) for name in block.__dataclass_fields__ if name not in without}
+
+
+@functools.cache
+def spec_tree() -> Tree:
+    """Return every legal key of a spec: blocks as mappings, values as leaves."""
+    simulate: dict[str, Leaf | Tree] = {
+        **_leaves(SimulateConfig),
+        "object": _leaves(ObjectConfig),
+        "probe": _leaves(ProbeConfig),
+        "scan": _leaves(ScanConfig),
+    }
+    optional = _leaves(SourceBlock)
+    scan = {name: leaf for name, leaf in optional.items() if name != "required"}
+    sections = {name: _leaves(block) for name, block in CONFIG_SECTIONS.items()}
+    for alias, name in ALIASES.items():
+        section, field = name.split(".")
+        sections[section][alias.split(".")[1]] = Leaf(CONFIG_SECTIONS[section], field)
+    roles = {
+        "train": {**scan, "simulate": simulate},
+        "test": {**scan, "simulate": simulate},
+        "reference": optional,
+    }
+    return {
+        **_leaves(RunBlock),
+        **sections,
+        "data": {**roles, **sections["data"]},
+        "exactness": _leaves(ExactnessBlock),
+        "container": _leaves(ContainerBlock),
+        "products": _leaves(ProductsBlock),
+    }
+
+
+def leaf_of(key: str) -> Leaf | None:
+    """Find the type of a dotted key; None when there is no such value."""
+    found: Any = spec_tree()
+    for part in key.split("."):
+        if not isinstance(found, Mapping) or part not in found:
+            return None
+        found = found[part]
+    return found if isinstance(found, Leaf) else None

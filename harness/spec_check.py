@@ -1,0 +1,202 @@
+"""Compare what a spec says with what it may say: unknown keys, wrong types, illegal values."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from harness.errors import Problem
+from harness.spec_blocks import ALIASES, Leaf, Tree, spec_tree
+from harness.yaml_nodes import Entry, MappingNode, Node, ScalarNode, SequenceNode
+from ptycho_torch.errors import ConfigError
+from ptycho_torch.layers import Place, Value
+
+__all__ = ["SpecReader", "near", "resolve_flat_key"]
+
+_STAND_INS: Mapping[str, Mapping[str, Any]] = {"RunBlock": {"name": "x"}, "TrainingConfig": {"n_groups": 1}}
+
+
+def near(word: str, legal: Iterable[str]) -> str:
+    """Suggest the legal word that was probably meant: ``", did you mean 'x'?"``, or nothing."""
+    by_lower = {name.lower(): name for name in legal}
+    found = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.7)
+    return f", did you mean {by_lower[found[0]]!r}?" if found else ""
+
+
+@functools.cache
+def _homes() -> Mapping[str, tuple[str, ...]]:
+    """For each key the blocks that have it, to say where a misplaced one belongs."""
+    homes: dict[str, tuple[str, ...]] = {}
+
+    def visit(tree: Tree, path: str) -> None:
+        for name, inner in tree.items():
+            homes[name] = (*homes.get(name, ()), path)
+            if isinstance(inner, Mapping):
+                visit(inner, f"{path}.{name}" if path else name)
+
+    visit(spec_tree(), "")
+    return homes
+
+
+def resolve_flat_key(key: str) -> str:
+    """Complete a field's bare name (``n_groups``) to its dotted key; anything else stays as it is."""
+    if "." in key or key in spec_tree():
+        return key
+    blocks = [home for home in _homes().get(key, ()) if home and "." not in home]
+    return f"{blocks[0]}.{key}" if len(blocks) == 1 else key
+
+
+class SpecReader:
+    """Flattens a document into leaves with their places, collecting every problem on the way.
+
+    Attributes
+    ----------
+    leaves
+        Dotted key to the legal value that stands there.
+    blocks
+        Dotted key of every block that is present, to its place.
+    keys
+        Dotted key of everything that is present, legal or not, to its place.
+    problems
+        Everything that is wrong.
+    """
+
+    def __init__(self) -> None:
+        self.leaves: dict[str, Value] = {}
+        self.blocks: dict[str, Place] = {}
+        self.keys: dict[str, Place] = {}
+        self.problems: list[Problem] = []
+        self._canonical: set[str] = set()
+
+    def read(self, root: MappingNode) -> None:
+        """Read a whole document."""
+        self._block(root, "", spec_tree())
+
+    def complain(self, sentence: str, place: Place | None, key: str = "") -> None:
+        """Note a problem."""
+        self.problems.append(Problem(sentence, place, key))
+
+    def _block(self, node: MappingNode, path: str, tree: Tree) -> None:
+        for entry in node.entries:
+            key = f"{path}.{entry.key}" if path else entry.key
+            inner = tree.get(entry.key)
+            if inner is None:
+                self.complain(_unknown(entry.key, path, tree), entry.place, _clip(key))
+                continue
+            self.keys[key] = entry.node.place
+            if isinstance(inner, Leaf):
+                self._leaf(entry, key, inner)
+            elif isinstance(entry.node, MappingNode):
+                self.blocks[key] = entry.place
+                self._block(entry.node, key, inner)
+            elif isinstance(entry.node, ScalarNode) and entry.node.value is None:
+                self.blocks[key] = entry.place
+            else:
+                sentence = f"is {_describe(entry.node)} where a block is expected (keys: {', '.join(inner)})"
+                self.complain(sentence, entry.node.place, key)
+
+    def _leaf(self, entry: Entry, key: str, leaf: Leaf) -> None:
+        node, note = entry.node, ""
+        if key in ALIASES:
+            key, note = ALIASES[key], f"alias {entry.key}"
+        if key in self._canonical:
+            self.complain(f"is given twice, here by its other name {entry.key!r}: keep one", entry.place, key)
+            return
+        self._canonical.add(key)
+        if isinstance(node, MappingNode):
+            self.complain("is a block where a single value is expected", node.place, key)
+            return
+        value = node.value
+        if leaf.field == "sha256" and isinstance(node, ScalarNode) and isinstance(value, int | float):
+            value = node.text
+        sentence = check_leaf(value, node, leaf)
+        if sentence is None:
+            self.leaves[key] = Value(value, node.place, note)
+        else:
+            self.complain(sentence, node.place, key)
+
+
+def _unknown(name: str, path: str, tree: Tree) -> str:
+    homes = [home for home in _homes().get(name, ()) if home != path and ".simulate" not in home]
+    where = f"in {path}" if path else "at the top of a spec"
+    if len(homes) == 1:
+        home = f"the block {homes[0]}" if homes[0] else "the top"
+        return f"{name!r} does not belong {where}: move it to {home}"
+    shown = _clip(name)
+    hint = near(shown, tree) or f" (legal: {', '.join(tree)})"
+    return f"there is no key {shown!r} {where}{hint}"
+
+
+def _clip(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _describe(node: Node) -> str:
+    if isinstance(node, SequenceNode):
+        return "a list"
+    if isinstance(node, MappingNode):
+        return "a block"
+    kinds = {str: "the text", bool: "the truth value", int: "the number", float: "the number"}
+    return f"{kinds[type(node.value)]} {_clip(node.text)!r}" if node.value is not None else "nothing"
+
+
+def check_leaf(value: Any, node: Node, leaf: Leaf) -> str | None:
+    """Say what is wrong with a value, or None."""
+    stand_ins = {k: v for k, v in _STAND_INS.get(leaf.block.__name__, {}).items() if k != leaf.field}
+    try:
+        made = leaf.block(**stand_ins, **{leaf.field: value})
+    except ConfigError as error:
+        for problem, key in zip(error.problems, error.keys, strict=True):
+            if key.split(".")[0] == leaf.field:
+                return _reword(problem, node, leaf)
+        return None  # a contradiction with another field's default: judged once everything is known
+    if type(getattr(made, leaf.field)) is int and type(value) is not int:
+        return f"must be a whole number (got {_describe(node)}){_hint(node, leaf)}"
+    return None
+
+
+def _reword(problem: str, node: Node, leaf: Leaf) -> str:
+    said = problem.split(": ", 1)[1]
+    said = re.sub(r" \(got .*\)$", "", said, flags=re.DOTALL)
+    if leaf.field == "init_from":
+        return "starting from another run is not supported: set init_from to null or leave it out"
+    if "string should match pattern" in said:
+        said = _PATTERNS[leaf.field]
+    said = re.sub(r"^input should be (a valid |an? )?", "must be ", said)
+    for pydantic_word, word in _WORDS.items():
+        said = said.replace(f"must be {pydantic_word}", f"must be {word}")
+    said = re.sub(r"^(string|list|tuple) should", r"must", said)
+    return f"{said} (got {_describe(node)}){_hint(node, leaf)}"
+
+
+_WORDS = {"boolean": "true or false", "integer": "a whole number", "number": "a number", "string": "text"}
+_PATTERNS: Mapping[str, str] = {
+    "name": "must be 1 to 64 letters, digits, dots, dashes or underscores, beginning with a letter or digit",
+    "sha256": "must be 64 lower-case hexadecimal digits",
+    "source": "must be the address of a file, beginning with https://",
+    "image": "must be none, cpu, cuda or an image by digest (name@sha256:...)",
+}
+
+
+def _hint(node: Node, leaf: Leaf) -> str:
+    if not isinstance(node, ScalarNode):
+        return ""
+    annotation = str(leaf.block.__dataclass_fields__[leaf.field].type)
+    wants_number = re.search(r"[Ii]nt\b|[Ff]loat\b", annotation) is not None
+    text = node.text
+    if "bool" in annotation and text.lower() in {"yes", "no", "on", "off", "y", "n", "0", "1"}:
+        return ": write true or false"
+    if wants_number and not node.is_plain and re.fullmatch(r"[-+0-9.eE]+", text):
+        return ": drop the quotes"
+    if wants_number and re.fullmatch(r"[0-9]+([_,'][0-9]+)+", text):
+        return ": write the digits alone"
+    if isinstance(node.value, float) and node.value.is_integer():
+        return f": write {int(node.value)}"
+    if "Literal" in annotation and isinstance(node.value, str):
+        return near(text, re.findall(r"['\"]([^'\"]+)['\"]", annotation))
+    if isinstance(node.value, int | float) and "str" in annotation:
+        return ": put it in quotes to make it text"
+    return ""
