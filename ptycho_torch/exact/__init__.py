@@ -1,0 +1,1 @@
+"""Everything that makes bits repeat: keyed randomness, order, digests, checkpoint files, profiles."""

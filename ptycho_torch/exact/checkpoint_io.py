@@ -1,0 +1,112 @@
+"""Checkpoint files that are either whole and durable, or not there."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
+
+from ptycho_torch.errors import CheckpointError
+
+_LOAD_ERRORS = (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, AttributeError, OSError)
+
+
+class DurableCheckpointIO(CheckpointIO):
+    """Write checkpoints through a synced temporary file in the same folder; read them without pickled code."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
+    ) -> None:
+        """Write a checkpoint so that a crash leaves either the old file or the whole new one.
+
+        Parameters
+        ----------
+        checkpoint
+            What Lightning collects: tensors, numbers, strings and containers of them.
+        path
+            Target file.
+        storage_options
+            Must be None: there is only the local disk.
+
+        Raises
+        ------
+        CheckpointError
+            When `storage_options` are given, or the file cannot be written.
+        """
+        path = Path(path)
+        if storage_options is not None:
+            raise CheckpointError(f"{path.name}: storage_options are {storage_options!r} (legal: None)")
+        temporary: Path | None = None
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+            temporary = Path(name)
+            with os.fdopen(descriptor, "wb") as stream:
+                torch.save(checkpoint, stream)
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(path)
+            sync_folder(path.parent)
+        except OSError as error:
+            raise CheckpointError(f"{path.name}: the checkpoint cannot be written ({error})") from error
+        finally:
+            if temporary is not None:
+                temporary.unlink(missing_ok=True)
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any | None = "cpu", weights_only: bool | None = True
+    ) -> dict[str, Any]:
+        """Read a checkpoint; tensors and plain values only, whatever `weights_only` asks for.
+
+        Raises
+        ------
+        CheckpointError
+            When the file is absent, torn, altered, or not a checkpoint.
+        """
+        path = Path(path)
+        try:
+            with zipfile.ZipFile(path) as archive:
+                damaged = archive.testzip()
+        except FileNotFoundError as error:
+            raise CheckpointError(f"{path.name}: there is no such checkpoint") from error
+        except (zipfile.BadZipFile, OSError) as error:
+            raise CheckpointError(f"{path.name}: not a whole torch checkpoint ({error})") from error
+        if damaged is not None:
+            raise CheckpointError(f"{path.name}: the checkpoint was altered, its part {damaged!r} fails its checksum")
+        try:
+            content = torch.load(path, map_location=map_location, weights_only=True)
+        except _LOAD_ERRORS as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise CheckpointError(f"{path.name}: the checkpoint cannot be read ({reason})") from error
+        if not isinstance(content, dict):
+            raise CheckpointError(f"{path.name}: holds a {type(content).__name__}, not a checkpoint")
+        return cast("dict[str, Any]", content)
+
+    def remove_checkpoint(self, path: str | Path) -> None:
+        """Remove a checkpoint file; one that is gone already is no error."""
+        path = Path(path)
+        path.unlink(missing_ok=True)
+        if path.parent.is_dir():
+            sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a folder's entries durable, so that a renamed file survives a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,94 @@
+"""Digests of a handful of operations: the fingerprint of the arithmetic that a process computes with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as nn_functional
+
+from ptycho_torch.exact.digest import tensor_digest
+from ptycho_torch.exact.seeding import generator
+
+_SIDE = 24
+_CHANNELS = 16
+
+
+def known_answer_test() -> dict[str, str]:
+    """Compute a handful of operations on fixed inputs and digest what comes out.
+
+    Two processes that agree in all of them compute with the same kernels. Takes some milliseconds and
+    leaves the global generators as they were.
+
+    Returns
+    -------
+    dict
+        Name of the operation to the digest of its result.
+    """
+    real, image = _inputs()
+    weight = torch.from_numpy(_uniform("weight", (_CHANNELS, _CHANNELS, 3, 3)))
+    waves = torch.complex(real, real.flip(-1))
+    operations: dict[str, Callable[[], Tensor]] = {
+        "conv2d": lambda: nn_functional.conv2d(image, weight, padding=1),
+        "conv2d_channels_last": lambda: nn_functional.conv2d(
+            image.to(memory_format=torch.channels_last), weight.to(memory_format=torch.channels_last), padding=1
+        ),
+        "conv2d_backward": lambda: _conv2d_backward(image, weight),
+        "max_pool2d": lambda: nn_functional.max_pool2d(image, 2),
+        "matmul": lambda: real @ real.T,
+        "bmm": lambda: torch.bmm(image[0], image[0].transpose(1, 2)),
+        "fft2": lambda: torch.view_as_real(torch.fft.fft2(waves, norm="ortho")),
+        "ifft2": lambda: torch.view_as_real(torch.fft.ifft2(waves, norm="ortho")),
+        "complex_abs": lambda: waves.abs(),
+        "exp": lambda: torch.exp(real),
+        "log": lambda: torch.log(real.square() + 0.1),
+        "sin": lambda: torch.sin(real * 9),
+        "tanh": lambda: torch.tanh(real),
+        "sigmoid": lambda: torch.sigmoid(real),
+        "silu": lambda: nn_functional.silu(real),
+        "softplus": lambda: nn_functional.softplus(real),
+        "lgamma": lambda: torch.lgamma(real.abs() * 50 + 1),
+        "sum": lambda: image.sum(),
+        "mean_rows": lambda: image.mean(dim=(0, 2, 3)),
+        "randn": _randn,
+        "fused_adam": lambda: _fused_adam(weight),
+        "numpy_exp": lambda: torch.from_numpy(np.exp(real.numpy())),
+        "numpy_log": lambda: torch.from_numpy(np.log(np.abs(real.numpy()) + 0.1)),
+        "numpy_matmul": lambda: torch.from_numpy(real.numpy() @ real.numpy().T),
+        "numpy_complex_abs": lambda: torch.from_numpy(np.abs(waves.numpy())),
+        "numpy_poisson": lambda: torch.from_numpy(generator(0, "known answers").poisson(80.0, 1000)),
+    }
+    return {name: tensor_digest({name: compute()}) for name, compute in operations.items()}
+
+
+def _uniform(name: str, shape: tuple[int, ...]) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+    return generator(0, "known answers", name).uniform(-1, 1, shape).astype(np.float32)
+
+
+def _inputs() -> tuple[Tensor, Tensor]:
+    real = torch.from_numpy(_uniform("real", (4 * _SIDE, 4 * _SIDE)))
+    image = torch.from_numpy(_uniform("image", (2, _CHANNELS, _SIDE, _SIDE)))
+    return real, image
+
+
+def _conv2d_backward(image: Tensor, weight: Tensor) -> Tensor:
+    leaf = weight.clone().requires_grad_()
+    with torch.enable_grad():
+        nn_functional.conv2d(image, leaf, padding=1).square().mean().backward()  # type: ignore[no-untyped-call]
+    assert leaf.grad is not None
+    return leaf.grad
+
+
+def _randn() -> Tensor:
+    return torch.randn(1000, generator=torch.Generator().manual_seed(0))
+
+
+def _fused_adam(weight: Tensor) -> Tensor:
+    leaf = weight.clone().requires_grad_()
+    optimizer = torch.optim.Adam([leaf], lr=1e-3, fused=True)
+    for step in range(2):
+        leaf.grad = weight.flip(0) * (step + 1)
+        optimizer.step()
+    return leaf

@@ -1,0 +1,164 @@
+"""Put an exactness profile into force in this process, observe what holds, and refuse what does not."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.lib import introspect
+
+from ptycho_torch.errors import ExactnessError
+from ptycho_torch.exact.known_answers import known_answer_test
+from ptycho_torch.profiles import environment, foreign_variables
+
+__all__ = ["apply_and_verify", "known_answer_test", "observe"]
+
+_CPU_CAPABILITY: Mapping[str, str] = {"portable": "AVX2", "portable-sse": "DEFAULT"}
+_CBWR_BRANCH_QUERY = 1
+_CBWR_BRANCHES: Mapping[int, str] = {1: "off", 2: "auto", 3: "compatible", 4: "sse2", 6: "ssse3", 7: "sse4_1"} | {
+    8: "sse4_2",
+    9: "avx",
+    10: "avx2",
+    11: "avx512_mic",
+    12: "avx512",
+}
+
+
+def apply_and_verify(profile: str, threads: int, *, deterministic: bool = True) -> dict[str, Any]:
+    """Set what torch lets a running process set, then verify that the whole profile is in force.
+
+    The profile's environment must have been set before the process started: see
+    :func:`ptycho_torch.profiles.environment`.
+
+    Parameters
+    ----------
+    profile
+        One of ``ptycho_torch.profiles.PROFILES``.
+    threads
+        Number of CPU threads.
+    deterministic
+        Also demand torch's deterministic algorithms.
+
+    Returns
+    -------
+    dict
+        The observed facts (:func:`observe`) and, under ``known_answers``, the digests of
+        :func:`known_answer_test`. Plain values, ready for a manifest.
+
+    Raises
+    ------
+    ExactnessError
+        In one sentence, with everything that does not match the profile.
+    """
+    wanted = environment(profile, threads)
+    torch.set_num_threads(threads)
+    if torch.get_num_interop_threads() != 1:
+        try:
+            torch.set_num_interop_threads(1)
+        except RuntimeError as error:
+            raise ExactnessError(
+                f"profile {profile!r} needs one interop thread but torch already uses "
+                f"{torch.get_num_interop_threads()}: put the profile into force before any torch operation"
+            ) from error
+    torch.use_deterministic_algorithms(deterministic)
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = deterministic
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = False
+    observed = observe()
+    _verify(profile, threads, deterministic, wanted, observed)
+    return {"profile": profile, "threads": threads, **observed, "known_answers": known_answer_test()}
+
+
+def observe() -> dict[str, Any]:
+    """Observe the facts of this process that decide which bits it computes.
+
+    Returns
+    -------
+    dict
+        CPU capability, thread counts, deterministic flag, MKL's reproducibility branch (None where it
+        cannot be asked), NumPy's dispatch targets, cuDNN and TF32 settings, versions, and the
+        environment variables that profiles know.
+    """
+    names = sorted({*environment("portable", 1), *environment("portable-sse", 1), *foreign_variables("strict", os.environ)})
+    return {
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "num_threads": torch.get_num_threads(),
+        "num_interop_threads": torch.get_num_interop_threads(),
+        "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+        "mkl_cbwr_branch": _mkl_cbwr_branch(),
+        "numpy_targets": _numpy_targets(),
+        "cudnn": {
+            "version": torch.backends.cudnn.version(),
+            "benchmark": torch.backends.cudnn.benchmark,
+            "deterministic": torch.backends.cudnn.deterministic,
+            "allow_tf32": torch.backends.cudnn.allow_tf32,
+        },
+        "matmul_allow_tf32": torch.backends.cuda.matmul.allow_tf32,
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "environment": {name: os.environ.get(name) for name in names},
+    }
+
+
+def _verify(
+    profile: str, threads: int, deterministic: bool, wanted: Mapping[str, str], observed: Mapping[str, Any]
+) -> None:
+    problems = [
+        f"{name} is {os.environ.get(name)!r} instead of {value!r}"
+        for name, value in sorted(wanted.items())
+        if os.environ.get(name) != value
+    ]
+    problems += [f"{name} is set to {value!r}" for name, value in foreign_variables(profile, os.environ).items()]
+    facts: dict[str, object] = {
+        "num_threads": threads,
+        "num_interop_threads": 1,
+        "deterministic_algorithms": deterministic,
+        "matmul_allow_tf32": False,
+    }
+    if profile in _CPU_CAPABILITY:
+        facts["cpu_capability"] = _CPU_CAPABILITY[profile]
+        if observed["mkl_cbwr_branch"] is not None:
+            facts["mkl_cbwr_branch"] = "compatible"
+        foreign = [target for target in observed["numpy_targets"] if not _is_within(profile, target)]
+        problems += [f"NumPy computes with {target}" for target in foreign]
+    problems += [
+        f"{name} is observed as {observed[name]!r} instead of {value!r}"
+        for name, value in facts.items()
+        if observed[name] != value
+    ]
+    if problems:
+        raise ExactnessError(
+            f"profile {profile!r} with {threads} threads is not in force: {'; '.join(problems)} "
+            "(its environment must be set before the process starts)"
+        )
+
+
+def _is_within(profile: str, target: str) -> bool:
+    above_sse = ("X86_V3", "AVX2", "FMA3")
+    above_avx2 = ("X86_V4", "AVX512")
+    beyond = above_avx2 if profile == "portable" else above_avx2 + above_sse
+    return not any(word in target for word in beyond)
+
+
+def _numpy_targets() -> list[str]:
+    report = introspect.opt_func_info(func_name="^(exp|log|sin|tanh|absolute)$")
+    return sorted({target["current"] for kinds in report.values() for target in kinds.values()})
+
+
+def _mkl_cbwr_branch() -> str | None:
+    if not torch.backends.mkl.is_available():
+        return None
+    library = Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"
+    if not library.exists():
+        return None
+    query = getattr(ctypes.CDLL(str(library)), "mkl_serv_cbwr_get", None)
+    if query is None:
+        return None
+    branch = int(query(_CBWR_BRANCH_QUERY))
+    return _CBWR_BRANCHES.get(branch, f"branch {branch}")

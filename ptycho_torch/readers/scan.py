@@ -1,0 +1,283 @@
+"""One ptychographic scan in memory, and everything that can be wrong with it."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import tempfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy_format
+from numpy.typing import NDArray
+
+from ptycho_torch.errors import DataError
+
+logger = logging.getLogger(__name__)
+
+UNITS = ("count_amplitude", "count_intensity", "normalized_amplitude")
+POSITION_CONVENTIONS = ("ptychopinn", "center")
+
+_BLOCK_FRAMES = 64
+_ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """Diffraction frames, where each was taken, and the probe that took them.
+
+    Parameters
+    ----------
+    diffraction
+        Far-field **amplitude**, (J, N, N) float32, zero frequency at ``[N/2, N/2]``. Anything with
+        row access serves: an array or a memory map.
+    corners_px
+        (J, 2) float64, (row, column) of the pixel ``[0, 0]`` of each frame's patch on the object grid.
+        Both position conventions end here.
+    probe
+        (M, N, N) complex64, M incoherent modes on the object grid.
+    units
+        What the file's frames were, as ``DataConfig.units`` has it. `diffraction` is an amplitude
+        in any case: of counts in both count units, in arbitrary units otherwise.
+    mask
+        (N, N) bool, True where the detector pixel is used; None uses all.
+    object
+        (H, W) complex64 reference, used for evaluation only; None where there is none.
+    source
+        Where the scan comes from, for messages.
+    """
+
+    diffraction: NDArray[np.float32]
+    corners_px: NDArray[np.float64]
+    probe: NDArray[np.complex64]
+    units: str
+    mask: NDArray[np.bool_] | None
+    object: NDArray[np.complex64] | None
+    source: str
+
+    @property
+    def n_frames(self) -> int:
+        """Number J of frames."""
+        return int(self.diffraction.shape[0])
+
+    @property
+    def side_px(self) -> int:
+        """Side N of a frame, pixels."""
+        return int(self.diffraction.shape[-1])
+
+    def check(self) -> None:
+        """Refuse a scan that breaks the data contract, with all its problems at once.
+
+        Two frames at one position are legal and only logged as a warning.
+
+        Raises
+        ------
+        DataError
+            With one sentence per problem.
+        """
+        problems = _stack_problems(self.diffraction)
+        if not problems:
+            problems += _value_problems(self.diffraction, self.mask)
+            problems += self._companion_problems()
+        if self.units not in UNITS:
+            problems.append(f"units are {self.units!r} (legal: {', '.join(UNITS)})")
+        raise_problems(self.source, problems)
+        _, counts = np.unique(self.corners_px, axis=0, return_counts=True)
+        if (repeated := int((counts > 1).sum())) > 0:
+            logger.warning(
+                "%s: %d positions occur more than once: check that they are meant", self.source, repeated
+            )
+
+    def _companion_problems(self) -> list[str]:
+        n_frames, side = self.n_frames, self.side_px
+        problems = []
+        if self.corners_px.shape != (n_frames, 2):
+            number = len(self.corners_px) if self.corners_px.ndim else 0
+            problems.append(
+                f"positions: {number} for {n_frames} frames (array of shape {self.corners_px.shape}): "
+                "give one (row, column) for each frame"
+            )
+        elif not np.isfinite(self.corners_px).all():
+            problems.append("positions hold NaN or infinity: give finite pixels")
+        elif self.object is not None and self.object.ndim == 2:
+            problems += _outside_problems(self.corners_px, side, (self.object.shape[0], self.object.shape[1]))
+        problems += _complex_problems("probe", self.probe, (None, side, side))
+        if not problems and not np.any(self.probe):
+            problems.append("the probe is zero everywhere: it lights nothing")
+        if self.object is not None:
+            problems += _complex_problems("object", self.object, (None, None))
+        if self.mask is not None:
+            if self.mask.shape != (side, side) or self.mask.dtype != np.bool_:
+                problems.append(
+                    f"mask has shape {self.mask.shape} and type {self.mask.dtype} (legal: bool ({side}, {side}))"
+                )
+            elif not self.mask.any():
+                problems.append("the mask uses no pixel: True means that the pixel is used")
+        return problems
+
+
+def _stack_problems(stack: NDArray[Any]) -> list[str]:
+    shape = stack.shape
+    if stack.ndim != 3:
+        return [f"diffraction has {stack.ndim} dimensions, shape {shape}: frames must be stacked as (J, N, N)"]
+    if shape[1] != shape[2]:
+        swapped = shape[0] == shape[1]
+        cure = "it looks like (N, N, J): store numpy.moveaxis(stack, -1, 0)" if swapped else "crop it to squares"
+        return [f"diffraction has shape {shape}, frames must be stacked as (J, N, N): {cure}"]
+    if shape[0] == 0:
+        return ["diffraction holds no frames"]
+    if shape[1] % 2 or shape[1] < 2:
+        return [f"frames are {shape[1]} pixels wide: N must be even, the zero frequency stands at N/2"]
+    if stack.dtype != np.float32:
+        return [f"diffraction has type {stack.dtype}: it must be real, float32"]
+    return []
+
+
+def _value_problems(stack: NDArray[np.float32], mask: NDArray[np.bool_] | None) -> list[str]:
+    used = mask if mask is not None and mask.shape == stack.shape[1:] and mask.dtype == np.bool_ else None
+    bad_frames: list[int] = []
+    negative_frames: list[int] = []
+    is_dark = True
+    for first in range(0, len(stack), _BLOCK_FRAMES):
+        block = stack[first : first + _BLOCK_FRAMES]
+        values = block.reshape(len(block), -1) if used is None else block[:, used]
+        lowest, highest = values.min(axis=1, initial=np.inf), values.max(axis=1, initial=-np.inf)
+        is_bad = ~(np.isfinite(lowest) & np.isfinite(highest))
+        bad_frames += (np.flatnonzero(is_bad) + first).tolist()
+        negative_frames += (np.flatnonzero(~is_bad & (lowest < 0)) + first).tolist()
+        is_dark = is_dark and not bool((highest > 0).any())
+    problems = []
+    if bad_frames:
+        problems.append(
+            f"diffraction: {len(bad_frames)} frames hold NaN or infinity, the first is frame {bad_frames[0]}: "
+            "mask the pixels or drop the frames"
+        )
+    if negative_frames:
+        problems.append(
+            f"diffraction: {len(negative_frames)} frames hold negative values, the first is frame "
+            f"{negative_frames[0]}: amplitudes and counts are never negative"
+        )
+    if is_dark and not problems:
+        problems.append("diffraction is zero in every frame: there is nothing to learn from")
+    return problems
+
+
+def _outside_problems(corners_px: NDArray[np.float64], side: int, shape: tuple[int, int]) -> list[str]:
+    limit = np.array(shape, dtype=np.float64) - side
+    outside = np.flatnonzero(((corners_px < 0) | (corners_px > limit)).any(axis=1))
+    if not len(outside):
+        return []
+    row, column = corners_px[outside[0]]
+    return [
+        f"positions: the patches of {len(outside)} frames leave the {shape[0]}x{shape[1]} object, the first is "
+        f"frame {outside[0]} with its corner at row {row:g}, column {column:g} (legal: 0 to {limit[0]:g} and "
+        f"0 to {limit[1]:g}): check the position convention, and that x is the column"
+    ]
+
+
+def _complex_problems(name: str, array: NDArray[Any], shape: tuple[int | None, ...]) -> list[str]:
+    legal = "(" + ", ".join("any" if side is None else str(side) for side in shape) + ")"
+    fits = array.ndim == len(shape) and all(want in (None, got) for want, got in zip(shape, array.shape, strict=True))
+    if not fits or array.dtype != np.complex64:
+        return [f"{name} has shape {array.shape} and type {array.dtype} (legal: complex64 of shape {legal})"]
+    if not np.isfinite(array).all():
+        return [f"{name} holds NaN or infinity"]
+    return []
+
+
+def raise_problems(source: str, problems: Sequence[str]) -> None:
+    """Raise all problems of one data source together; do nothing when there are none.
+
+    Raises
+    ------
+    DataError
+        With one line per problem, each beginning with the source.
+    """
+    if problems:
+        raise DataError("\n".join(f"{source}: {problem}" for problem in problems))
+
+
+def arrays_digest(arrays: Mapping[str, NDArray[Any]]) -> str:
+    """Digest named arrays: their names, types, shapes and values, independent of order and layout.
+
+    Parameters
+    ----------
+    arrays
+        Name to array. Fed to the hash sorted by name, each as ``name|dtype|shape\\n`` and its
+        little-endian bytes in C order.
+
+    Returns
+    -------
+    str
+        sha256, hexadecimal.
+    """
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = arrays[name]
+        shape = ",".join(str(side) for side in array.shape)
+        digest.update(f"{name}|{array.dtype.name}|{shape}\n".encode())
+        little = array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
+        digest.update(np.ascontiguousarray(little).data)
+    return digest.hexdigest()
+
+
+def _arrays(scan: Scan) -> dict[str, NDArray[Any]]:
+    arrays: dict[str, NDArray[Any]] = {"diffraction": scan.diffraction, "probe": scan.probe}
+    optional = {"mask": scan.mask, "object": scan.object}
+    return arrays | {name: array for name, array in optional.items() if array is not None}
+
+
+def scan_digest(scan: Scan) -> str:
+    """Digest a scan that stands in no file, so that a simulated one can be named in a manifest.
+
+    Returns
+    -------
+    str
+        sha256 over its arrays and its units, not its source.
+    """
+    units = np.frombuffer(scan.units.encode(), dtype=np.uint8)
+    return arrays_digest(_arrays(scan) | {"corners_px": scan.corners_px, "units": units})
+
+
+def save_scan(path: str | Path, scan: Scan) -> None:
+    """Write a scan as the project's own NPZ, in the ``ptychopinn`` position convention.
+
+    The same scan gives the same bytes. The file is written beside its final name and renamed.
+
+    Parameters
+    ----------
+    path
+        File to write; an existing one is replaced.
+    scan
+        A checked scan. ``count_intensity`` is stored as ``count_amplitude``: the frames are amplitudes.
+    """
+    path = Path(path)
+    centre = scan.corners_px + scan.side_px / 2
+    units = "count_amplitude" if scan.units == "count_intensity" else scan.units
+    names = {"probe": "probeGuess", "object": "objectGuess"}
+    members = {names.get(name, name): array for name, array in _arrays(scan).items()}
+    members |= {"ycoords": centre[:, 0], "xcoords": centre[:, 1]}
+    members |= {"units": np.array(units), "positions": np.array("ptychopinn")}
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as stream:
+            _write_archive(stream, members)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _write_archive(stream: Any, members: Mapping[str, NDArray[Any]]) -> None:
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
+        for name in sorted(members):
+            entry = zipfile.ZipInfo(f"{name}.npy", date_time=_ZIP_EPOCH)
+            with archive.open(entry, "w", force_zip64=True) as member:
+                npy_format.write_array(member, np.asarray(members[name], order="C"), version=(1, 0), allow_pickle=False)
