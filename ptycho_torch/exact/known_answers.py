@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as nn_functional
+from torch.optim.adam import adam
 
 from ptycho_torch.exact.digest import tensor_digest
 from ptycho_torch.exact.seeding import generator
@@ -86,9 +87,25 @@ def _randn() -> Tensor:
 
 
 def _fused_adam(weight: Tensor) -> Tensor:
-    leaf = weight.clone().requires_grad_()
-    optimizer = torch.optim.Adam([leaf], lr=1e-3, fused=True)
-    for step in range(2):
-        leaf.grad = weight.flip(0) * (step + 1)
-        optimizer.step()
+    # torch.optim.Adam itself would import torch's compiler, which takes seconds.
+    leaf, moment, square = weight.clone(), torch.zeros_like(weight), torch.zeros_like(weight)
+    steps = torch.zeros(())
+    for number in range(1, 3):
+        gradient = weight.flip(0) * number
+        adam(
+            [leaf],
+            [gradient],
+            [moment],
+            [square],
+            [],
+            [steps],
+            fused=True,
+            amsgrad=False,
+            beta1=0.9,
+            beta2=0.999,
+            lr=1e-3,
+            weight_decay=0.0,
+            eps=1e-8,
+            maximize=False,
+        )
     return leaf

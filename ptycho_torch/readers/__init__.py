@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ptycho_torch.errors import DataError, DataFileNotFoundError
-from ptycho_torch.readers.archive import open_archive
+from ptycho_torch.archives import npz_members
 from ptycho_torch.readers.scan import Scan, save_scan, scan_digest
 from ptycho_torch.registry import Registry
 
@@ -36,20 +35,7 @@ def detect_format(path: str | Path) -> str:
     DataError
         When no reader knows the format.
     """
-    path = Path(path)
-    try:
-        with path.open("rb") as stream:
-            magic = stream.read(8)
-    except FileNotFoundError as error:
-        raise DataFileNotFoundError(f"{path.name}: there is no such file") from error
-    except OSError as error:
-        raise DataError(f"{path.name}: cannot be read ({error.strerror})") from error
-    if magic.startswith(b"BZh"):
-        return "tike"
-    if magic.startswith(b"PK"):
-        with open_archive(path, path.name) as archive:
-            return "tike" if {"data", "scan", "probe"} <= archive.names else "npz"
-    raise DataError(f"{path.name}: no reader knows this file (legal: {', '.join(READERS)})")
+    return "tike" if {"data", "scan", "probe"} <= set(npz_members(path)) else "npz"
 
 
 def read_scan(

@@ -17,11 +17,9 @@ from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from ptycho_torch.errors import DataError
+from ptycho_torch.headers import UNITS
 
 logger = logging.getLogger(__name__)
-
-UNITS = ("count_amplitude", "count_intensity", "normalized_amplitude")
-POSITION_CONVENTIONS = ("ptychopinn", "center")
 
 _BLOCK_FRAMES = 64
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import bz2
-import io
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho_torch.errors import DataError, DataFileNotFoundError
-from ptycho_torch.readers.archive import MAX_MEMBER_BYTES, open_archive
+from ptycho_torch.archives import open_npz
 from ptycho_torch.readers.scan import Scan, raise_problems
-from ptycho_torch.readers.units import root_of_counts
+from ptycho_torch.readers.units import native, root_of_counts
 
-_BLOCK_BYTES = 1 << 22
 _MEMBERS = ("data", "scan", "probe")
 
 
@@ -39,6 +35,8 @@ def read_tike(path: Path, *, positions: str = "ptychopinn", units: str | None = 
 
     Raises
     ------
+    DataFileNotFoundError
+        When there is no such file.
     DataError
         With all that is wrong with the file.
     """
@@ -46,10 +44,10 @@ def read_tike(path: Path, *, positions: str = "ptychopinn", units: str | None = 
     problems: list[str] = []
     if units not in (None, "count_intensity"):
         problems.append(f"units {units!r} are asked for but tike files hold counts (legal: count_intensity)")
-    with open_archive(_decompressed(path, source), source) as archive:
-        absent = [name for name in _MEMBERS if name not in archive.names]
+    with open_npz(path) as archive:
+        absent = [name for name in _MEMBERS if name not in archive.members]
         raise_problems(source, [*problems, *(f"there is no array {name!r}" for name in absent)])
-        data, corners, probe = (archive.load(name) for name in _MEMBERS)
+        data, corners, probe = (native(archive.read(name)) for name in _MEMBERS)
     if data.ndim != 4 or data.shape[0] != 1 or data.dtype.kind not in "fiu":
         problems.append(f"data has shape {data.shape} and type {data.dtype} (legal: real numbers of shape (1, J, N, N))")
     if corners.ndim != 3 or corners.shape[0] != 1 or corners.shape[2] != 2 or corners.dtype.kind not in "fiu":
@@ -63,7 +61,7 @@ def read_tike(path: Path, *, positions: str = "ptychopinn", units: str | None = 
     return Scan(
         diffraction=_centred(data[0]),
         corners_px=corners_px - corners_px.min(axis=0),
-        probe=probe.reshape(probe.shape[-3:]).astype(np.complex64, copy=False),
+        probe=probe.reshape(probe.shape[-3:]).astype(np.complex64),
         units="count_intensity",
         mask=None,
         object=None,
@@ -76,22 +74,3 @@ def _centred(counts: NDArray[Any]) -> NDArray[np.float32]:
     for frame in amplitude:
         frame[...] = np.fft.fftshift(frame)
     return amplitude
-
-
-def _decompressed(path: Path, source: str) -> Path | IO[bytes]:
-    content = io.BytesIO()
-    try:
-        with path.open("rb") as stream:
-            if stream.read(3) != b"BZh":
-                return path
-        with bz2.open(path) as packed:
-            while block := packed.read(_BLOCK_BYTES):
-                content.write(block)
-                if content.tell() > MAX_MEMBER_BYTES:
-                    raise DataError(f"{source}: unpacks to more than {MAX_MEMBER_BYTES} bytes")
-    except FileNotFoundError as error:
-        raise DataFileNotFoundError(f"{source}: there is no such file") from error
-    except (EOFError, OSError) as error:
-        raise DataError(f"{source}: the bz2 stream is damaged ({error})") from error
-    content.seek(0)
-    return content

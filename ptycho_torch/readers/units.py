@@ -7,7 +7,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho_torch.readers.scan import UNITS
+from ptycho_torch.headers import UNITS, infer_units
+
+_SAMPLE_ITEMS = 1 << 20
+
+
+def native(array: NDArray[Any]) -> NDArray[Any]:
+    """Give an array in native byte order and C order; it is copied only where it is not so already."""
+    return np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")
 
 
 def to_amplitude(
@@ -18,9 +25,9 @@ def to_amplitude(
     Parameters
     ----------
     stack
-        (J, N, N) frames as stored.
+        (J, N, N) real frames as stored.
     units
-        What they hold, see ``DataConfig.units``; None infers it from the first frame.
+        What they hold, see ``DataConfig.units``; None infers it from the first frames.
     problems
         Sentences are appended here.
 
@@ -29,40 +36,31 @@ def to_amplitude(
     tuple
         The amplitudes (the array itself where it already is one), and the units.
     """
-    if stack.dtype.kind not in "fiu":
-        problems.append(f"diffraction has type {stack.dtype}: it must be real")
-        return np.zeros(stack.shape, dtype=np.float32), units or UNITS[0]
-    units = units or infer_units(stack)
+    shown = infer_units(stack.reshape(-1)[:_SAMPLE_ITEMS])
+    units = units or shown
     if units == "count_intensity":
         return root_of_counts(stack), units
-    if stack.dtype.kind in "iu" or _looks_like_counts(stack):
+    if units not in UNITS:
+        said = "its values do not tell" if units is None else f"{units!r} is none"
+        problems.append(f"the units of diffraction are not known, {said}: set data.units to one of {', '.join(UNITS)}")
+    elif shown == "count_intensity":
         problems.append(
-            f"diffraction holds integers ({stack.dtype}) but is said to be in {units}: these look like counts, "
+            f"diffraction holds integers ({stack.dtype}) but is said to be in {units!r}: these look like counts, "
             "set data.units to 'count_intensity'"
         )
-    return stack.astype(np.float32, copy=False), units
+    return stack.astype(np.float32, copy=False), str(units)
 
 
 def root_of_counts(counts: NDArray[Any]) -> NDArray[np.float32]:
-    """Take the correctly rounded root of counts, frame by frame: through float64, back to float32."""
+    """Take the correctly rounded root of counts, frame by frame: through float64, back to float32.
+
+    Parameters
+    ----------
+    counts
+        (J, N, N), integers or real. A negative count stays negative, for the scan's check to find.
+    """
     amplitude = np.empty(counts.shape, dtype=np.float32)
     for index, frame in enumerate(counts):
-        with np.errstate(invalid="ignore"):
-            root = np.sqrt(frame.astype(np.float64))
-        amplitude[index] = np.where(frame < 0, -1.0, root)
+        wide = frame.astype(np.float64)
+        amplitude[index] = np.copysign(np.sqrt(np.abs(wide)), wide)
     return amplitude
-
-
-def infer_units(stack: NDArray[Any]) -> str:
-    """Infer the units of frames from the first one's values."""
-    frame = stack[:1].astype(np.float64)
-    if stack.dtype.kind in "iu" or _looks_like_counts(stack):
-        return "count_intensity"
-    squares = np.square(frame)
-    is_counts = bool(np.all(np.abs(squares - np.rint(squares)) <= 1e-5 * np.maximum(squares, 1)))
-    return "count_amplitude" if is_counts and bool(squares.any()) else "normalized_amplitude"
-
-
-def _looks_like_counts(stack: NDArray[Any]) -> bool:
-    first = stack[:1]
-    return bool(np.all(first == np.rint(first))) and bool(np.max(first, initial=0) > 1)
