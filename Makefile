@@ -2,7 +2,7 @@
 #
 # Variables: VENV and DEV_VENV (where the environments are), WHEELS (folder with the CPU wheel of torch),
 # TORCH_CPU_INDEX, PYTHON; for train SPEC and RUNS_DIR; for test PYTEST_ARGS and JOBS.
-.PHONY: help env dev-env train test lint lock clean
+.PHONY: help env dev-env train test test-slow lint lock clean
 
 VENV ?= .venv
 DEV_VENV ?= .venv-dev
@@ -34,6 +34,9 @@ test: dev-env ## environment, then the tests, then those of the physics again wi
 	$(PYTEST) $(PYTEST_ARGS)
 	$(PYTEST) --jaxtyping-packages=$(SHAPE_CHECKED),beartype.beartype \
 		tests/torch/physics tests/torch/models tests/torch/losses
+
+test-slow: dev-env ## environment, then the tests that take longer
+	$(PYTEST) -m slow $(PYTEST_ARGS)
 
 lint: dev-env ## style, types, import contracts and dead code
 	$(DEV_BIN)/ruff check
