@@ -15,9 +15,9 @@ from ptycho_torch.config import (
     ModelConfig,
     PyTorchExecutionConfig,
     TrainingConfig,
-    frozen_config,
 )
 from ptycho_torch.simulate_config import ObjectConfig, ProbeConfig, ScanConfig, SimulateConfig
+from ptycho_torch.validation import frozen_config
 
 __all__ = [
     "ALIASES",

@@ -6,17 +6,17 @@ import difflib
 import functools
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, get_type_hints
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from harness.errors import Problem
 from harness.spec_blocks import ALIASES, Leaf, Tree, spec_tree
 from harness.yaml_nodes import Entry, MappingNode, Node, ScalarNode, SequenceNode
-from ptycho_torch.errors import ConfigError
 from ptycho_torch.layers import Place, Value
+from ptycho_torch.validation import describe_problems
 
 __all__ = ["SpecReader", "near", "resolve_flat_key"]
-
-_STAND_INS: Mapping[str, Mapping[str, Any]] = {"RunBlock": {"name": "x"}, "TrainingConfig": {"n_groups": 1}}
 
 
 def near(word: str, legal: Iterable[str]) -> str:
@@ -143,60 +143,56 @@ def _describe(node: Node) -> str:
     return f"{kinds[type(node.value)]} {_clip(node.text)!r}" if node.value is not None else "nothing"
 
 
+@functools.cache
+def _type_of(leaf: Leaf) -> tuple[TypeAdapter[Any], str]:
+    annotation = get_type_hints(leaf.block, include_extras=True)[leaf.field]
+    settings = ConfigDict(strict=True, allow_inf_nan=False)
+    return TypeAdapter(annotation, config=settings), str(annotation)
+
+
 def check_leaf(value: Any, node: Node, leaf: Leaf) -> str | None:
-    """Say what is wrong with a value, or None."""
-    stand_ins = {k: v for k, v in _STAND_INS.get(leaf.block.__name__, {}).items() if k != leaf.field}
+    """Say what is wrong with a value by itself, or None; contradictions are judged once all is known."""
+    adapter, annotation = _type_of(leaf)
     try:
-        made = leaf.block(**stand_ins, **{leaf.field: value})
-    except ConfigError as error:
-        for problem, key in zip(error.problems, error.keys, strict=True):
-            if key.split(".")[0] == leaf.field:
-                return _reword(problem, node, leaf)
-        return None  # a contradiction with another field's default: judged once everything is known
-    if type(getattr(made, leaf.field)) is int and type(value) is not int:
-        return f"must be a whole number (got {_describe(node)}){_hint(node, leaf)}"
+        adapter.validate_python(value)
+    except ValidationError as error:
+        if leaf.field == "init_from":
+            return "starting from another run is not supported: set init_from to null or leave it out"
+        said = describe_problems("", error).problems[0].removeprefix(": ")
+        if "should match pattern" in said:
+            said = f"must be {_PATTERNS[leaf.field]}, not {_describe(node)}"
+        return f"{said}{_hint(node, annotation) or _lower_case_hint(node, said)}"
     return None
 
 
-def _reword(problem: str, node: Node, leaf: Leaf) -> str:
-    said = problem.split(": ", 1)[1]
-    said = re.sub(r" \(got .*\)$", "", said, flags=re.DOTALL)
-    if leaf.field == "init_from":
-        return "starting from another run is not supported: set init_from to null or leave it out"
-    if "string should match pattern" in said:
-        said = _PATTERNS[leaf.field]
-    said = re.sub(r"^input should be (a valid |an? )?", "must be ", said)
-    for pydantic_word, word in _WORDS.items():
-        said = said.replace(f"must be {pydantic_word}", f"must be {word}")
-    said = re.sub(r"^(string|list|tuple) should", r"must", said)
-    return f"{said} (got {_describe(node)}){_hint(node, leaf)}"
-
-
-_WORDS = {"boolean": "true or false", "integer": "a whole number", "number": "a number", "string": "text"}
 _PATTERNS: Mapping[str, str] = {
-    "name": "must be 1 to 64 letters, digits, dots, dashes or underscores, beginning with a letter or digit",
-    "sha256": "must be 64 lower-case hexadecimal digits",
-    "source": "must be the address of a file, beginning with https://",
-    "image": "must be none, cpu, cuda or an image by digest (name@sha256:...)",
+    "name": "1 to 64 letters, digits, dots, dashes or underscores, beginning with a letter or digit",
+    "sha256": "64 lower-case hexadecimal digits",
+    "source": "the address of a file, beginning with https://",
+    "image": "none, cpu, cuda or an image by digest (name@sha256:...)",
 }
 
 
-def _hint(node: Node, leaf: Leaf) -> str:
+def _lower_case_hint(node: Node, said: str) -> str:
+    if "did you mean" in said or not isinstance(node, ScalarNode):
+        return ""
+    return near(node.text, re.findall(r"'([^']+)'", said.partition(", not ")[0]))
+
+
+def _hint(node: Node, annotation: str) -> str:
     if not isinstance(node, ScalarNode):
         return ""
-    annotation = str(leaf.block.__dataclass_fields__[leaf.field].type)
     wants_number = re.search(r"[Ii]nt\b|[Ff]loat\b", annotation) is not None
     text = node.text
     if "bool" in annotation and text.lower() in {"yes", "no", "on", "off", "y", "n", "0", "1"}:
-        return ": write true or false"
+        meant = "true" if text.lower() in {"yes", "on", "y", "1"} else "false"
+        return f": {text} is no truth value in YAML 1.2, write {meant}"
     if wants_number and not node.is_plain and re.fullmatch(r"[-+0-9.eE]+", text):
         return ": drop the quotes"
     if wants_number and re.fullmatch(r"[0-9]+([_,'][0-9]+)+", text):
         return ": write the digits alone"
     if isinstance(node.value, float) and node.value.is_integer():
         return f": write {int(node.value)}"
-    if "Literal" in annotation and isinstance(node.value, str):
-        return near(text, re.findall(r"['\"]([^'\"]+)['\"]", annotation))
     if isinstance(node.value, int | float) and "str" in annotation:
         return ": put it in quotes to make it text"
     return ""
