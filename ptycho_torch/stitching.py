@@ -10,38 +10,25 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from ptycho_torch.errors import DataError
-from ptycho_torch.interpolation import Complex64, Float32, FloatArray, delay, rotate, unit_phasors
+from ptycho_torch.interpolation import Complex64, Float32, FloatArray, rotate, unit_phasors
+from ptycho_torch.placement import (
+    Frame,
+    Windows,
+    checked,
+    frame_of,
+    place_windows,
+    refuse_patches_outside,
+    window_side,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     import torch
 
-MARGIN_PX = 2
-"""Empty pixels around the outermost window of a canvas that is sized from the positions."""
-WINDOW_FLOOR = 0.05
-"""Weight of a window's outermost pixel: above zero, so that what only one edge covers is still there."""
 SMALLEST_COVERAGE = 1e-6
 """Pixels with less than this fraction of one patch's best-lit pixel count as not covered."""
-LARGEST_CANVAS = 2**28
-"""Pixels of the largest canvas; positions that need a larger one are not in pixels."""
 CHUNK = 64
-
-
-@dataclass(frozen=True)
-class Frame:
-    """Where a canvas lies on the object grid.
-
-    Parameters
-    ----------
-    origin_px
-        Row and column, on the object grid, of the canvas pixel [0, 0].
-    shape
-        Rows and columns of the canvas.
-    """
-
-    origin_px: tuple[int, int]
-    shape: tuple[int, int]
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,21 +52,6 @@ class Reconstruction:
     frame_origin_px: NDArray[np.int64]
     accepted: int
     total: int
-
-
-@dataclass(frozen=True, eq=False)
-class _Windows:
-    """Patches' central windows on the canvas's pixels: weighted values, weights and first pixels."""
-
-    weighted: Complex64
-    weights: Float32
-    rows: NDArray[np.int64]
-    columns: NDArray[np.int64]
-
-    def places(self) -> Iterator[tuple[int, tuple[slice, slice]]]:
-        side = self.weights.shape[-1]
-        for j, (row, column) in enumerate(zip(self.rows.tolist(), self.columns.tolist(), strict=True)):
-            yield j, (slice(row, row + side), slice(column, column + side))
 
 
 def stitch(
@@ -119,12 +91,12 @@ def stitch(
         When shapes disagree, a value is not finite, the probe is dark, the canvas would be absurdly
         large, or a patch leaves the given frame: none is dropped.
     """
-    values, corners, probe = _checked(patches, corners_px, probe_intensity)
+    values, corners, probe = checked(patches, corners_px, probe_intensity)
     side = values.shape[-1]
-    trim = _window_side(side, middle_trim)
+    trim = window_side(side, middle_trim)
     reach = side if pad else trim
-    frame = frame if frame is not None else _frame_of(corners, side, reach)
-    _refuse_patches_outside(corners, side, reach, frame)
+    frame = frame if frame is not None else frame_of(corners, side, reach)
+    refuse_patches_outside(corners, side, reach, frame)
     total, weight, accepted = _accumulate(values, corners, probe, trim, frame)
     if pad and trim < side:
         outer_total, outer_weight, accepted = _accumulate(values, corners, probe, side, frame)
@@ -175,11 +147,11 @@ def synchronise_phases(
     """
     if rounds < 1:
         raise DataError(f"rounds of phase synchronisation are {rounds}: give 1 or more")
-    values, corners, probe = _checked(patches, corners_px, probe_intensity)
+    values, corners, probe = checked(patches, corners_px, probe_intensity)
     side = values.shape[-1]
-    trim = _window_side(side, middle_trim)
-    frame = _frame_of(corners, side, trim)
-    windows = _place(values, corners, probe, trim, frame)
+    trim = window_side(side, middle_trim)
+    frame = frame_of(corners, side, trim)
+    windows = place_windows(values, corners, probe, trim, frame)
     weight = np.zeros(frame.shape, dtype=np.float32)
     for j, place in windows.places():
         weight[place] += windows.weights[j]
@@ -192,112 +164,6 @@ def synchronise_phases(
     return rotate(values, phasors)
 
 
-def _checked(
-    patches: NDArray[Any] | torch.Tensor,
-    corners_px: NDArray[Any],
-    probe_intensity: NDArray[Any] | torch.Tensor,
-) -> tuple[Complex64, NDArray[np.float64], Float32]:
-    values = np.asarray(_as_array(patches), dtype=np.complex64)
-    corners = np.asarray(corners_px, dtype=np.float64)
-    probe = np.asarray(_as_array(probe_intensity), dtype=np.float64)
-    problems = []
-    if values.ndim != 3 or not len(values) or values.shape[1] != values.shape[2]:
-        problems.append(f"patches have shape {values.shape}: it must be (J, N, N) with at least one patch")
-    elif values.shape[1] < 8 or values.shape[1] % 2:
-        problems.append(f"patches have a side of {values.shape[1]} px: it must be even and at least 8")
-    if corners.shape != (values.shape[0], 2):
-        problems.append(f"corners_px has shape {corners.shape}: it must be ({values.shape[0]}, 2), one per patch")
-    if probe.shape != values.shape[1:]:
-        problems.append(f"probe_intensity has shape {probe.shape}: it must be the patches' {values.shape[1:]}")
-    for name, array in (("patches", values), ("corners_px", corners), ("probe_intensity", probe)):
-        if not np.isfinite(array).all():
-            problems.append(f"{name} hold {np.count_nonzero(~np.isfinite(array))} values that are not finite")
-    if not problems and (probe.min() < 0 or probe.max() <= 0):
-        problems.append("probe_intensity must not be negative, and must not be zero everywhere")
-    if problems:
-        raise DataError("; ".join(problems))
-    return values, corners, (probe / probe.max()).astype(np.float32)
-
-
-def _as_array(values: NDArray[Any] | torch.Tensor) -> NDArray[Any]:
-    if isinstance(values, np.ndarray):
-        return values
-    array: NDArray[Any] = values.detach().cpu().resolve_conj().numpy()
-    return array
-
-
-def _window_side(side: int, middle_trim: int) -> int:
-    if middle_trim % 2 or not 0 <= middle_trim <= side:
-        raise DataError(f"middle_trim is {middle_trim}: it must be even and between 0 and the patch's {side} px")
-    if middle_trim == 0:
-        return side // 2 + side // 2 % 2
-    return middle_trim
-
-
-def _inset(side: int, trim: int) -> int:
-    return (side - trim) // 2
-
-
-def _frame_of(corners: NDArray[np.float64], side: int, reach: int) -> Frame:
-    first = np.floor(corners.min(axis=0)) + _inset(side, reach) - MARGIN_PX
-    last = np.floor(corners.max(axis=0)) + _inset(side, reach) + reach + MARGIN_PX
-    height, width = last - first
-    if height * width > LARGEST_CANVAS:
-        raise DataError(
-            f"the positions span a canvas of {height:.0f} x {width:.0f} px, more than {LARGEST_CANVAS} pixels: "
-            "are they in pixels, and is none of them astray?"
-        )
-    return Frame((int(first[0]), int(first[1])), (int(height), int(width)))
-
-
-def _refuse_patches_outside(corners: NDArray[np.float64], side: int, reach: int, frame: Frame) -> None:
-    first = np.floor(corners) + _inset(side, reach) - np.array(frame.origin_px)
-    is_outside = ((first < 0) | (first + reach > np.array(frame.shape))).any(axis=1)
-    if is_outside.any():
-        worst = int(np.flatnonzero(is_outside)[0])
-        raise DataError(
-            f"{np.count_nonzero(is_outside)} of {len(corners)} patches leave the canvas of {frame.shape} px at "
-            f"{frame.origin_px}, first patch {worst} with corner {corners[worst].tolist()}: "
-            "enlarge the frame or select the patches"
-        )
-
-
-def _taper(coordinate: NDArray[np.float64], side: int) -> NDArray[np.float64]:
-    # A polynomial close to the raised cosine: same bits on every CPU, which np.cos does not promise.
-    relative = (coordinate - (side - 1) / 2) / (side / 2)
-    bump = 1 - relative * relative
-    inside = np.abs(coordinate - (side - 1) / 2) <= (side - 1) / 2
-    return np.where(inside, WINDOW_FLOOR + (1 - WINDOW_FLOOR) * bump * bump, 0.0)
-
-
-def _weigh(probe: Float32, fractions: NDArray[np.float64]) -> Float32:
-    # Linear interpolation cannot overshoot below zero, so numerator and denominator stay well behaved.
-    side = probe.shape[0]
-    padded = np.pad(probe, ((1, 0), (1, 0)), mode="edge")
-    row, column = (fractions[:, axis, None, None].astype(np.float32) for axis in (0, 1))
-    light = (padded[1:, 1:] * (1 - column) + padded[1:, :-1] * column) * (1 - row)
-    light += (padded[:-1, 1:] * (1 - column) + padded[:-1, :-1] * column) * row
-    index = np.arange(side, dtype=np.float64)
-    rows, columns = (_taper(index - fractions[:, axis, None], side) for axis in (0, 1))
-    taper = rows[:, :, None] * columns[:, None, :]
-    return np.asarray(light * taper.astype(np.float32), dtype=np.float32)
-
-
-def _place(
-    values: Complex64, corners: NDArray[np.float64], probe: Float32, trim: int, frame: Frame
-) -> _Windows:
-    inset = _inset(values.shape[-1], trim)
-    inner = slice(inset, inset + trim)
-    whole = np.floor(corners)
-    fractions = corners - whole
-    first = whole.astype(np.int64) + inset - np.array(frame.origin_px)
-    weights = _weigh(probe[inner, inner], fractions)
-    weighted = delay(values[:, inner, inner], fractions)
-    weighted.real *= weights
-    weighted.imag *= weights
-    return _Windows(weighted, weights, first[:, 0], first[:, 1])
-
-
 def _accumulate(
     values: Complex64, corners: NDArray[np.float64], probe: Float32, trim: int, frame: Frame
 ) -> tuple[Complex64, Float32, int]:
@@ -306,7 +172,7 @@ def _accumulate(
     accepted = 0
     for start in range(0, len(values), CHUNK):
         chunk = slice(start, start + CHUNK)
-        windows = _place(values[chunk], corners[chunk], probe, trim, frame)
+        windows = place_windows(values[chunk], corners[chunk], probe, trim, frame)
         accepted += int(np.count_nonzero(windows.weights.max(axis=(1, 2)) > SMALLEST_COVERAGE))
         for j, place in windows.places():
             total[place] += windows.weighted[j]
@@ -323,7 +189,7 @@ def _divide(total: Complex64, weight: Float32) -> Complex64:
     return mean
 
 
-def _add_up(windows: _Windows, phasors: NDArray[np.complex128], shape: tuple[int, int]) -> Complex64:
+def _add_up(windows: Windows, phasors: NDArray[np.complex128], shape: tuple[int, int]) -> Complex64:
     total = np.zeros(shape, dtype=np.complex64)
     turned = rotate(windows.weighted, phasors)
     for j, place in windows.places():
@@ -340,7 +206,7 @@ def _inner_product(first: Complex64, second: Complex64) -> NDArray[np.complex128
     return product
 
 
-def _phases_towards(windows: _Windows, mean: Complex64) -> NDArray[np.complex128]:
+def _phases_towards(windows: Windows, mean: Complex64) -> NDArray[np.complex128]:
     side = windows.weights.shape[-1]
     seen = sliding_window_view(mean, (side, side))
     products = np.empty(len(windows.rows), dtype=np.complex128)
@@ -351,13 +217,13 @@ def _phases_towards(windows: _Windows, mean: Complex64) -> NDArray[np.complex128
     return unit_phasors(products)
 
 
-def _agreement(windows: _Windows, phasors: NDArray[np.complex128], weight: Float32) -> float:
+def _agreement(windows: Windows, phasors: NDArray[np.complex128], weight: Float32) -> float:
     total = _add_up(windows, phasors, weight.shape)
     mean = _divide(total, weight)
     return float(_inner_product(mean, total).real)
 
 
-def _grow(windows: _Windows, corners: NDArray[np.float64], frame: Frame) -> NDArray[np.complex128]:
+def _grow(windows: Windows, corners: NDArray[np.float64], frame: Frame) -> NDArray[np.complex128]:
     total = np.zeros(frame.shape, dtype=np.complex64)
     phasors = np.ones(len(corners), dtype=np.complex128)
     places = dict(windows.places())
