@@ -7,19 +7,17 @@ Defaults written here are the *PyTorch defaults* (layer 4 of ``docs/configuratio
 from __future__ import annotations
 
 import dataclasses
-import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, Self, TypeVar, cast, dataclass_transform
+from typing import Annotated, Any, Literal
 
-import pydantic
-from pydantic import ConfigDict, Field
-from pydantic.dataclasses import dataclass as pydantic_dataclass
+from pydantic import BeforeValidator, Field
 
-from ptycho_torch.errors import ConfigError
+from ptycho_torch.validation import Rule, describe_problems, frozen_config
 
 __all__ = [
     "CANONICAL_DEFAULTS",
+    "SECTIONS",
     "DataConfig",
     "InferenceConfig",
     "ModelConfig",
@@ -28,8 +26,6 @@ __all__ = [
     "describe_problems",
     "frozen_config",
 ]
-
-ConfigT = TypeVar("ConfigT")
 
 CANONICAL_DEFAULTS: Mapping[str, Any] = MappingProxyType(
     {
@@ -53,45 +49,13 @@ def canonical(key: str) -> Any:
     return dataclasses.field(default=CANONICAL_DEFAULTS[key], metadata={"canonical": True})
 
 
-def describe_problems(name: str, error: pydantic.ValidationError) -> ConfigError:
-    """Turn pydantic's report into one sentence per problem."""
-    sentences, keys = [], []
-    for detail in error.errors(include_url=False):
-        key = ".".join(str(part) for part in detail["loc"])
-        message = detail["msg"].removeprefix("Value error, ")
-        value = "" if detail["type"] in {"value_error", "missing"} else f" (got {_show(detail['input'])})"
-        where = f"{name}.{key}" if key else name
-        sentences.append(f"{where}: {message[:1].lower()}{message[1:]}{value}")
-        keys.append(key)
-    return ConfigError(sentences, keys)
+def _refuse_lookalikes(value: Any) -> Any:
+    if isinstance(value, bool | float):  # equal to an integer, so that a choice of integers would take it
+        raise ValueError(f"must be a whole number, not {value!r} ({type(value).__name__})")  # noqa: TRY004 - pydantic's
+    return value
 
 
-def _show(value: Any) -> str:
-    try:
-        text = repr(value)
-    except ValueError:  # an integer with more digits than Python prints
-        text = f"a value of type {type(value).__name__}"
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-@dataclass_transform(frozen_default=True)
-def frozen_config(cls: type[ConfigT]) -> type[ConfigT]:
-    """Make a frozen dataclass that is validated when it is built and reports all its problems at once."""
-    settings = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-    made: Any = pydantic_dataclass(frozen=True, config=settings)(cls)
-    validate: Callable[..., None] = made.__init__
-
-    @functools.wraps(validate)
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        try:
-            validate(self, *args, **kwargs)
-        except pydantic.ValidationError as error:
-            raise describe_problems(cls.__name__, error) from None
-
-    made.__init__ = __init__
-    return cast("type[ConfigT]", made)
-
-
+_WholeNumber = BeforeValidator(_refuse_lookalikes)
 PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -177,9 +141,9 @@ class ModelConfig:
         It fixes the intensity scale, which diffraction alone leaves free.
     """
 
-    N: Literal[64, 128] = canonical("model.N")
-    gridsize: Literal[1, 2] = canonical("model.gridsize")
-    generator: str = "cnn"
+    N: Annotated[Literal[64, 128], _WholeNumber] = canonical("model.N")
+    gridsize: Annotated[Literal[1, 2], _WholeNumber] = canonical("model.gridsize")
+    generator: Literal["cnn"] = "cnn"
     n_filters_scale: PositiveInt = canonical("model.n_filters_scale")
     amp_activation: Literal["sigmoid", "swish", "softplus", "relu"] = canonical("model.amp_activation")
     attention: bool = True
@@ -188,9 +152,31 @@ class ModelConfig:
     amplitude_level: Annotated[float, Field(gt=0, lt=1)] = 0.5
 
 
-@frozen_config
+def _needs_workers(value: Any, num_workers: int) -> str | None:
+    return "needs workers: set num_workers to 1 or more" if value and num_workers == 0 else None
+
+
+def _refuse_pinning(pin_memory: bool, accelerator: str) -> str | None:
+    has_none = pin_memory and accelerator == "cpu"
+    return "is true on accelerator 'cpu', which has no pinned memory: set it to false" if has_none else None
+
+
+def _refuse_mlflow(disable_mlflow: bool, logger_backend: str | None) -> str | None:
+    is_contradiction = disable_mlflow and logger_backend == "mlflow"
+    return "is true while logger_backend is 'mlflow': drop one of the two" if is_contradiction else None
+
+
+_EXECUTION_RULES = (
+    Rule(("pin_memory", "accelerator"), _refuse_pinning),
+    Rule(("persistent_workers", "num_workers"), _needs_workers),
+    Rule(("prefetch_factor", "num_workers"), _needs_workers),
+    Rule(("disable_mlflow", "logger_backend"), _refuse_mlflow),
+)
+
+
+@frozen_config(rules=_EXECUTION_RULES)
 class PyTorchExecutionConfig:
-    """How a run executes: it steers run-time behaviour and never the model's topology or the data.
+    """How a run executes: it steers run-time behaviour and never the model's topology or the data pipeline.
 
     The lowest torch that is tested is 2.13; nothing below 2.2 is supported. ``docs/workflows/pytorch.md``
     shows the fields in use.
@@ -198,21 +184,28 @@ class PyTorchExecutionConfig:
     Parameters
     ----------
     accelerator, strategy, n_devices, deterministic
-        Hardware and distribution: the kind of device, how several are used, how many, and whether the
-        run must repeat bit by bit (seeding, deterministic algorithms, exactness profile).
+        *Hardware and distributed:* the kind of device (``auto``: what the executor has), how several are
+        used (``auto``: one device's own strategy, ddp above one), how many, and whether the run must
+        repeat bit by bit (seeding, deterministic algorithms, exactness profile).
     num_workers, pin_memory, persistent_workers, prefetch_factor
-        Data loading: processes that load, page-locked memory (GPU only), workers kept between epochs,
+        *Data loading:* processes that load, page-locked memory (GPU only), workers kept between epochs,
         batches loaded ahead by each worker.
     learning_rate, scheduler, gradient_clip_val, accum_steps
-        Optimisation: Adam's rate, how it changes, the largest gradient norm, batches per step.
+        *Optimisation:* Adam's rate, how it changes (options: :class:`TrainingConfig`), the largest
+        gradient norm, batches per step.
     enable_checkpointing, checkpoint_save_top_k, checkpoint_monitor_metric, early_stop_patience
-        Checkpoints and early stop: whether any are kept, how many of the best (-1 all, 0 only the
+        *Checkpoints and early stop:* whether any are kept, how many of the best (-1 all, 0 only the
         last), the metric that ranks them, epochs without improvement before the run stops.
     enable_progress_bar, logger_backend, disable_mlflow
-        Logging: Lightning's own bar, an additional logger, and the legacy switch that keeps mlflow out.
+        *Logging:* Lightning's own bar, an additional logger, and the legacy switch that keeps mlflow out.
     inference_batch_size, middle_trim, pad_eval
-        Inference: batch (None: the training batch), side of the patch's central window that is stitched
-        (even; 0: N/2, N: no cropping), and evaluation on the padded canvas, scan edge included.
+        *Inference:* batch (None: the training batch), side of the patch's central window that is stitched
+        in pixels (even; 0: N/2, N: no cropping), and evaluation on the padded canvas, scan edge included.
+
+    Raises
+    ------
+    ConfigError
+        With every illegal, unknown or contradictory value.
     """
 
     accelerator: Literal["auto", "cpu", "gpu", "cuda", "mps", "tpu"] = "cpu"
@@ -224,12 +217,14 @@ class PyTorchExecutionConfig:
     persistent_workers: bool = False
     prefetch_factor: PositiveInt | None = None
     learning_rate: PositiveFloat = 1e-3
-    scheduler: Literal["Default", "Exponential", "MultiStage", "WarmupCosine", "ReduceLROnPlateau"] = "Default"
+    scheduler: Literal["Default", "Exponential", "MultiStage", "WarmupCosine", "ReduceLROnPlateau"] = (
+        "Default"
+    )
     gradient_clip_val: PositiveFloat | None = None
     accum_steps: PositiveInt = 1
     enable_checkpointing: bool = True
     checkpoint_save_top_k: Annotated[int, Field(ge=-1)] = 1
-    checkpoint_monitor_metric: Annotated[str, Field(min_length=1)] = "val_loss"
+    checkpoint_monitor_metric: Literal["train_loss", "val_loss"] = "val_loss"
     early_stop_patience: PositiveInt = 100
     enable_progress_bar: bool = False
     logger_backend: Literal["csv", "tensorboard", "mlflow", "wandb"] | None = None
@@ -238,23 +233,33 @@ class PyTorchExecutionConfig:
     middle_trim: Annotated[NonNegativeInt, Field(multiple_of=2)] = 0
     pad_eval: bool = False
 
-    @pydantic.model_validator(mode="after")
-    def _refuse_contradictions(self) -> Self:
-        problems = []
-        if self.pin_memory and self.accelerator == "cpu":
-            problems.append("pin_memory is true on accelerator 'cpu', which has no pinned memory: set it to false")
-        if self.persistent_workers and self.num_workers == 0:
-            problems.append("persistent_workers is true without workers: set num_workers to 1 or more")
-        if self.prefetch_factor is not None and self.num_workers == 0:
-            problems.append("prefetch_factor is set without workers: set num_workers to 1 or more")
-        if self.disable_mlflow and self.logger_backend == "mlflow":
-            problems.append("disable_mlflow is true while logger_backend is 'mlflow': drop one of the two")
-        if problems:
-            raise ValueError("; ".join(problems))
-        return self
+
+def _check_stages(
+    stage_epochs: tuple[int, ...] | None, stage_factors: tuple[float, ...], epochs: int
+) -> str | None:
+    if stage_epochs is None:
+        return None
+    if len(stage_epochs) != len(stage_factors) - 1:
+        return (
+            f"names {len(stage_epochs)} changes but stage_factors has {len(stage_factors)} stages: "
+            "give one change fewer than stages"
+        )
+    if list(stage_epochs) != sorted(set(stage_epochs)) or (stage_epochs and stage_epochs[-1] >= epochs):
+        return f"must rise and end before epoch {epochs}, not {list(stage_epochs)}"
+    return None
 
 
-@frozen_config
+def _check_warmup(lr_warmup_epochs: float, epochs: int) -> str | None:
+    return f"must be at most epochs ({epochs}), not {lr_warmup_epochs}" if lr_warmup_epochs > epochs else None
+
+
+_TRAINING_RULES = (
+    Rule(("stage_epochs", "stage_factors", "epochs"), _check_stages),
+    Rule(("lr_warmup_epochs", "epochs"), _check_warmup),
+)
+
+
+@frozen_config(rules=_TRAINING_RULES)
 class TrainingConfig:
     """What is optimised and for how long.
 
@@ -271,7 +276,7 @@ class TrainingConfig:
     exponential_gamma
         ``Exponential``: factor of the learning rate per epoch.
     stage_epochs, stage_factors
-        ``MultiStage``: epochs at which a new stage begins (None: thirds), and each stage's factor.
+        ``MultiStage``: epochs at which a new stage begins (None: equal parts), and each stage's factor.
     lr_warmup_epochs, lr_min_ratio
         ``WarmupCosine``: epochs of linear warm-up (fractions allowed), and the last over the first rate.
     plateau_factor, plateau_patience, plateau_min_lr
@@ -281,7 +286,7 @@ class TrainingConfig:
     n_groups: PositiveInt
     epochs: PositiveInt = 50
     batch_size: PositiveInt = canonical("training.batch_size")
-    loss: str = "poisson"
+    loss: Literal["poisson", "mae"] = "poisson"
     exponential_gamma: Annotated[float, Field(gt=0, le=1)] = 0.95
     stage_epochs: Annotated[tuple[PositiveInt, ...], Field(strict=False)] | None = None
     stage_factors: Annotated[tuple[PositiveFloat, ...], Field(strict=False)] = (1.0, 0.3, 0.1)
@@ -291,11 +296,14 @@ class TrainingConfig:
     plateau_patience: NonNegativeInt = 2
     plateau_min_lr: Annotated[float, Field(ge=0)] = 5e-5
 
-    @pydantic.model_validator(mode="after")
-    def _refuse_uneven_stages(self) -> Self:
-        if self.stage_epochs is not None and len(self.stage_epochs) != len(self.stage_factors) - 1:
-            raise ValueError(
-                f"stage_epochs names {len(self.stage_epochs)} changes but stage_factors has "
-                f"{len(self.stage_factors)} stages: give one change fewer than stages"
-            )
-        return self
+
+SECTIONS: Mapping[str, type[Any]] = MappingProxyType(
+    {
+        "data": DataConfig,
+        "model": ModelConfig,
+        "training": TrainingConfig,
+        "inference": InferenceConfig,
+        "execution": PyTorchExecutionConfig,
+    }
+)
+"""Section of a key (``training`` in ``training.epochs``) to the configuration it fills."""

@@ -1,0 +1,301 @@
+"""What a scan file holds, told without reading its frames: side, frames, modes, units and positions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ptycho_torch.archives import ArrayHeader, NpzArchive, open_npz
+from ptycho_torch.errors import DataError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["ScanHeader", "infer_units", "read_header"]
+
+DIFFRACTION_KEYS = ("diffraction", "diff3d")
+UNITS = ("count_amplitude", "count_intensity", "normalized_amplitude")
+POSITION_CONVENTIONS = ("ptychopinn", "center")
+_SAMPLE_ITEMS = 1 << 20
+_MAX_FRAMES = 1 << 24
+
+
+@dataclass(frozen=True)
+class ScanHeader:
+    """What is known of a scan before its frames are read.
+
+    Parameters
+    ----------
+    file
+        The file; None for a simulated scan.
+    N
+        Side of a frame, pixels.
+    n_frames
+        Number of frames.
+    n_modes
+        Number of probe modes.
+    units
+        What the frames hold, see ``DataConfig.units``; None when the file does not tell.
+    are_units_stated
+        The file names its units; else they were told from the values of the first frames.
+    positions
+        Position convention that the file names, see ``DataConfig.positions``; None when it names none.
+    position_min_px, position_max_px
+        Smallest and largest position (row, column) in the file's own convention, pixels.
+    object_shape
+        Shape of the reference object; None without one.
+    format
+        ``npz`` (the project's own), ``tike`` or ``simulated``.
+    dtype
+        numpy's name of the frames' type, ``"<f4"``.
+    keys
+        Names of the arrays in the file.
+    """
+
+    file: str | None
+    N: int
+    n_frames: int
+    n_modes: int = 1
+    units: str | None = None
+    are_units_stated: bool = False
+    positions: str | None = None
+    position_min_px: tuple[float, float] | None = None
+    position_max_px: tuple[float, float] | None = None
+    object_shape: tuple[int, int] | None = None
+    format: str = "simulated"
+    dtype: str = "<f4"
+    keys: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The file's name without its folder, for messages and records."""
+        return "the simulated scan" if self.file is None else Path(self.file).name
+
+
+def read_header(path: str | Path) -> ScanHeader:
+    """Read the header of a scan file.
+
+    Parameters
+    ----------
+    path
+        An NPZ file with the project's keys or tike's, plain or compressed by bz2.
+
+    Raises
+    ------
+    DataFileNotFoundError
+        When there is no such file.
+    DataError
+        With all that can be seen to be wrong without reading the frames.
+    """
+    with open_npz(path) as archive:
+        read = _tike_header if {"data", "scan", "probe"} <= set(archive.members) else _npz_header
+        return read(str(path), archive)
+
+
+def infer_units(sample: NDArray[Any]) -> str | None:
+    """Tell from values what frames hold: counts, roots of counts, or amplitudes in arbitrary units.
+
+    Parameters
+    ----------
+    sample
+        Real values of the first frames. Values too large for their squares to be exact are left out.
+
+    Returns
+    -------
+    str or None
+        One of ``DataConfig.units``; None when the values do not tell, all being zero for instance.
+    """
+    import numpy as np
+
+    if sample.dtype.kind in "iu":
+        return "count_intensity"
+    precision = float(np.finfo(sample.dtype).eps)
+    values = sample[np.isfinite(sample) & (sample != 0)].astype(np.float64)
+    squares = values**2
+    values, squares = values[squares < 0.05 / precision], squares[squares < 0.05 / precision]
+    if values.size == 0:
+        return None
+    if np.array_equal(values, np.rint(values)):
+        return "count_intensity" if values.max() > 1 else None
+    is_counts = np.all(np.abs(squares - np.rint(squares)) <= 4 * precision * squares)
+    return "count_amplitude" if is_counts else "normalized_amplitude"
+
+
+class _Check:
+    """Notes what is wrong with the members of one archive."""
+
+    def __init__(self, archive: NpzArchive) -> None:
+        self.archive = archive
+        self.found: list[str] = []
+        self.missing: list[str] = []
+
+    def member(self, name: str, kinds: str, legal: str, ranks: Iterable[int]) -> ArrayHeader | None:
+        """Look up a member that must be there, of these kinds and ranks."""
+        members = self.archive.members
+        if name not in members:
+            self.missing.append(name)
+            return None
+        header = members[name]
+        if header.is_pickled:
+            self.found.append(f"{name} holds pickled Python objects, which are never read: store numbers")
+        elif header.kind not in kinds:
+            self.found.append(f"{name} has type {header.dtype}, but must be {legal}")
+        elif len(header.shape) not in ranks:
+            self.found.append(f"{name} has shape {header.shape}, but must be {legal}")
+        else:
+            return header
+        return None
+
+    def refuse(self) -> None:
+        """Raise all that was noted."""
+        if self.missing:
+            held = ", ".join(sorted(self.archive.members)) or "no arrays"
+            self.found.insert(0, f"missing are {', '.join(self.missing)}; the file holds {held}")
+        if self.found:
+            raise DataError("\n".join(f"{self.archive.source}: {sentence}" for sentence in self.found))
+
+    def frames(self, name: str, shape: tuple[int, ...], n_positions: int | None) -> None:
+        """Check the stack's shape (J, N, N) against itself and the positions."""
+        n_frames, rows, columns = shape
+        if rows != columns and n_frames == rows and columns == n_positions:
+            cure = "store it as (J, N, N), for instance with numpy.moveaxis(stack, -1, 0)"
+            self.found.append(f"{name} has shape {shape} with the frames on the last axis: {cure}")
+        elif rows != columns or rows == 0:
+            self.found.append(f"{name} has shape {shape}, but its frames must be square: (J, N, N)")
+        elif n_frames == 0:
+            self.found.append(f"{name} has shape {shape}: there are no frames")
+        elif n_positions is not None and n_positions != n_frames:
+            kind = "fewer" if n_positions < n_frames else "more"
+            self.found.append(f"there are {n_positions} positions for {n_frames} frames, {kind} than frames")
+
+    def sample(self, name: str) -> NDArray[Any]:
+        """Read the first frames' values and refuse what no detector gives."""
+        import numpy as np
+
+        sample = self.archive.read(name, _SAMPLE_ITEMS)
+        if not np.all(np.isfinite(sample)):
+            self.found.append(f"{name} holds NaN or infinite values: mask or repair those pixels")
+        elif sample.size and sample.min() < 0:
+            self.found.append(f"{name} holds negative values ({sample.min()}): subtract less background")
+        return sample
+
+    def extent(self, positions: NDArray[Any]) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Return the smallest and the largest position (row, column) of a (J, 2) array."""
+        import numpy as np
+
+        if not np.all(np.isfinite(positions)):
+            self.found.append("the positions hold NaN or infinite values")
+        if positions.size == 0:
+            self.found.append("there are no positions")
+            return (0.0, 0.0), (0.0, 0.0)
+        low, high = positions.min(axis=0), positions.max(axis=0)
+        return (float(low[0]), float(low[1])), (float(high[0]), float(high[1]))
+
+    def stated(self, name: str, legal: tuple[str, ...]) -> str | None:
+        """Read a text that the file may state about itself."""
+        header = self.archive.members.get(name)
+        if header is None:
+            return None
+        text = str(self.archive.read(name)) if header.kind == "U" and header.shape == () else None
+        if text not in legal:
+            self.found.append(f"{name} is {text!r}, but must be one of {', '.join(legal)}")
+        return text
+
+
+def _npz_header(file: str, archive: NpzArchive) -> ScanHeader:
+    import numpy as np
+
+    check = _Check(archive)
+    name = _diffraction_name(archive, check.found)
+    stack = check.member(name, "fiu", "real, of shape (J, N, N)", [3])
+    coords = [check.member(axis, "fiu", "real, of shape (J,)", [1]) for axis in ("ycoords", "xcoords")]
+    probe = check.member("probeGuess", "c", "complex, of shape (N, N), (N, N, 1) or (M, N, N)", [2, 3])
+    obj = None
+    if "objectGuess" in archive.members:
+        obj = check.member("objectGuess", "c", "complex, of shape (H, W)", [2])
+    lengths = [header.shape[0] for header in coords if header is not None]
+    if len(set(lengths)) > 1:
+        check.found.append(f"ycoords holds {lengths[0]} positions but xcoords {lengths[1]}")
+    if stack is not None:
+        check.frames(name, stack.shape, lengths[0] if lengths else None)
+    if lengths and max(lengths) > _MAX_FRAMES:
+        check.found.append(f"there are {max(lengths)} positions, at most {_MAX_FRAMES} are read")
+    if stack is not None and probe is not None:
+        _check_probe(probe.shape, stack.shape[1], check.found)
+    check.refuse()
+    stack, probe = archive.members[name], archive.members["probeGuess"]
+    sample = check.sample(name)
+    units = check.stated("units", UNITS)
+    low, high = check.extent(np.stack([archive.read("ycoords"), archive.read("xcoords")], axis=1))
+    positions = check.stated("positions", POSITION_CONVENTIONS)
+    check.refuse()
+    side = stack.shape[1]
+    return ScanHeader(
+        file=file,
+        N=side,
+        n_frames=stack.shape[0],
+        n_modes=probe.shape[0] if len(probe.shape) == 3 and probe.shape[1:] == (side, side) else 1,
+        units=units or infer_units(sample),
+        are_units_stated=units is not None,
+        positions=positions,
+        position_min_px=low,
+        position_max_px=high,
+        object_shape=None if obj is None else (obj.shape[0], obj.shape[1]),
+        format="npz",
+        dtype=stack.dtype,
+        keys=tuple(sorted(archive.members)),
+    )
+
+
+def _diffraction_name(archive: NpzArchive, found: list[str]) -> str:
+    first, second = DIFFRACTION_KEYS
+    if first in archive.members and second in archive.members:
+        one, other = archive.members[first], archive.members[second]
+        if (one.shape, one.dtype, one.checksum) != (other.shape, other.dtype, other.checksum):
+            found.append(f"{first!r} and {second!r} are both there and differ: keep one of the two")
+    return second if second in archive.members and first not in archive.members else first
+
+
+def _check_probe(shape: tuple[int, ...], side: int, found: list[str]) -> None:
+    if shape not in {(side, side), (side, side, 1)} and shape[1:] != (side, side):
+        found.append(f"probeGuess has shape {shape}, but the frames are {side} x {side} pixels")
+    elif shape[0] == 0:
+        found.append(f"probeGuess has shape {shape}: there is no mode")
+
+
+def _tike_header(file: str, archive: NpzArchive) -> ScanHeader:
+    check = _Check(archive)
+    stack = check.member("data", "fiu", "real, of shape (1, J, N, N)", [4])
+    scan = check.member("scan", "fiu", "real, of shape (1, J, 2)", [3])
+    probe = check.member("probe", "c", "complex, of shape (1, ..., M, N, N)", range(3, 8))
+    if scan is not None and (scan.shape[0], scan.shape[2]) != (1, 2):
+        check.found.append(f"scan has shape {scan.shape}, but must be (1, J, 2)")
+        scan = None
+    if stack is not None and stack.shape[0] != 1:
+        check.found.append(f"data has shape {stack.shape}: one view is read at a time, (1, J, N, N)")
+    elif stack is not None:
+        check.frames("data", stack.shape[1:], None if scan is None else scan.shape[1])
+    if stack is not None and probe is not None:
+        side = stack.shape[2]
+        if probe.shape[-2:] != (side, side) or set(probe.shape[:-3]) > {1} or 0 in probe.shape:
+            check.found.append(f"probe has shape {probe.shape}, but must be (1, ..., M, {side}, {side})")
+    check.refuse()
+    stack, probe = archive.members["data"], archive.members["probe"]
+    check.sample("data")
+    low, high = check.extent(archive.read("scan")[0])
+    check.refuse()
+    return ScanHeader(
+        file=file,
+        N=stack.shape[2],
+        n_frames=stack.shape[1],
+        n_modes=probe.shape[-3],
+        units="count_intensity",
+        are_units_stated=True,
+        position_min_px=low,
+        position_max_px=high,
+        format="tike",
+        dtype=stack.dtype,
+        keys=tuple(sorted(archive.members)),
+    )
