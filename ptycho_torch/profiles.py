@@ -109,7 +109,9 @@ def foreign_variables(profile: str, environ: Mapping[str, str]) -> dict[str, str
         Name to the value found.
     """
     _check(profile)
-    return {name: environ[name] for name in sorted(_BIT_CHANGING - set(_PORTABLE[profile])) if name in environ}
+    return {
+        name: environ[name] for name in sorted(_BIT_CHANGING - set(_PORTABLE[profile])) if name in environ
+    }
 
 
 def resolve_profile(requested: str, cpu_flags: Collection[str], machine: str, accelerator: str) -> str:

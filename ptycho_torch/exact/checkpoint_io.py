@@ -79,7 +79,9 @@ class DurableCheckpointIO(CheckpointIO):
         except (zipfile.BadZipFile, OSError) as error:
             raise CheckpointError(f"{path.name}: not a whole torch checkpoint ({error})") from error
         if damaged is not None:
-            raise CheckpointError(f"{path.name}: the checkpoint was altered, its part {damaged!r} fails its checksum")
+            raise CheckpointError(
+                f"{path.name}: the checkpoint was altered, its part {damaged!r} fails its checksum"
+            )
         try:
             content = torch.load(path, map_location=map_location, weights_only=True)
         except _LOAD_ERRORS as error:

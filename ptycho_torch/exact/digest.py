@@ -55,7 +55,9 @@ def optimizer_digest(state: Mapping[str, Any]) -> str:
     for parameter, entries in state["state"].items():
         flat |= _flattened(f"state/{parameter}", entries)
     for number, group in enumerate(state["param_groups"]):
-        flat |= _flattened(f"param_groups/{number}", {name: group[name] for name in group if name != "params"})
+        flat |= _flattened(
+            f"param_groups/{number}", {name: group[name] for name in group if name != "params"}
+        )
     return tensor_digest(flat)
 
 
@@ -74,7 +76,9 @@ def _flattened(prefix: str, entries: Mapping[str, Any]) -> dict[str, torch.Tenso
         elif isinstance(value, (tuple, list)):
             flat |= _flattened(f"{prefix}/{name}", {str(place): item for place, item in enumerate(value)})
         elif value is not None:
-            raise TypeError(f"optimizer state {prefix}/{name} is a {type(value).__name__}, which has no digest")
+            raise TypeError(
+                f"optimizer state {prefix}/{name} is a {type(value).__name__}, which has no digest"
+            )
     return flat
 
 

@@ -34,7 +34,9 @@ def known_answer_test() -> dict[str, str]:
     operations: dict[str, Callable[[], Tensor]] = {
         "conv2d": lambda: nn_functional.conv2d(image, weight, padding=1),
         "conv2d_channels_last": lambda: nn_functional.conv2d(
-            image.to(memory_format=torch.channels_last), weight.to(memory_format=torch.channels_last), padding=1
+            image.to(memory_format=torch.channels_last),
+            weight.to(memory_format=torch.channels_last),
+            padding=1,
         ),
         "conv2d_backward": lambda: _conv2d_backward(image, weight),
         "max_pool2d": lambda: nn_functional.max_pool2d(image, 2),

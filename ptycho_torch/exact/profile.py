@@ -20,7 +20,14 @@ __all__ = ["apply_and_verify", "known_answer_test", "observe"]
 
 _CPU_CAPABILITY: Mapping[str, str] = {"portable": "AVX2", "portable-sse": "DEFAULT"}
 _CBWR_BRANCH_QUERY = 1
-_CBWR_BRANCHES: Mapping[int, str] = {1: "off", 2: "auto", 3: "compatible", 4: "sse2", 6: "ssse3", 7: "sse4_1"} | {
+_CBWR_BRANCHES: Mapping[int, str] = {
+    1: "off",
+    2: "auto",
+    3: "compatible",
+    4: "sse2",
+    6: "ssse3",
+    7: "sse4_1",
+} | {
     8: "sse4_2",
     9: "avx",
     10: "avx2",
@@ -85,7 +92,13 @@ def observe() -> dict[str, Any]:
         cannot be asked), NumPy's dispatch targets, cuDNN and TF32 settings, versions, and the
         environment variables that profiles know.
     """
-    names = sorted({*environment("portable", 1), *environment("portable-sse", 1), *foreign_variables("strict", os.environ)})
+    names = sorted(
+        {
+            *environment("portable", 1),
+            *environment("portable-sse", 1),
+            *foreign_variables("strict", os.environ),
+        }
+    )
     return {
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "num_threads": torch.get_num_threads(),
@@ -114,7 +127,9 @@ def _verify(
         for name, value in sorted(wanted.items())
         if os.environ.get(name) != value
     ]
-    problems += [f"{name} is set to {value!r}" for name, value in foreign_variables(profile, os.environ).items()]
+    problems += [
+        f"{name} is set to {value!r}" for name, value in foreign_variables(profile, os.environ).items()
+    ]
     facts: dict[str, object] = {
         "num_threads": threads,
         "num_interop_threads": 1,

@@ -72,7 +72,9 @@ class KeyedBatchSampler(Sampler[list[SampleKey]]):
             When the epoch has fewer batches.
         """
         if not (epoch >= 0 and 0 <= batch <= len(self)):
-            raise ValueError(f"position (epoch {epoch}, batch {batch}) is outside an epoch of {len(self)} batches")
+            raise ValueError(
+                f"position (epoch {epoch}, batch {batch}) is outside an epoch of {len(self)} batches"
+            )
         self._epoch = epoch
         self._resumed_at = (epoch, batch)
 

@@ -122,10 +122,14 @@ class Scan:
 def _stack_problems(stack: NDArray[Any]) -> list[str]:
     shape = stack.shape
     if stack.ndim != 3:
-        return [f"diffraction has {stack.ndim} dimensions, shape {shape}: frames must be stacked as (J, N, N)"]
+        return [
+            f"diffraction has {stack.ndim} dimensions, shape {shape}: frames must be stacked as (J, N, N)"
+        ]
     if shape[1] != shape[2]:
         swapped = shape[0] == shape[1]
-        cure = "it looks like (N, N, J): store numpy.moveaxis(stack, -1, 0)" if swapped else "crop it to squares"
+        cure = (
+            "it looks like (N, N, J): store numpy.moveaxis(stack, -1, 0)" if swapped else "crop it to squares"
+        )
         return [f"diffraction has shape {shape}, frames must be stacked as (J, N, N): {cure}"]
     if shape[0] == 0:
         return ["diffraction holds no frames"]
@@ -180,7 +184,9 @@ def _outside_problems(corners_px: NDArray[np.float64], side: int, shape: tuple[i
 
 def _complex_problems(name: str, array: NDArray[Any], shape: tuple[int | None, ...]) -> list[str]:
     legal = "(" + ", ".join("any" if side is None else str(side) for side in shape) + ")"
-    fits = array.ndim == len(shape) and all(want in (None, got) for want, got in zip(shape, array.shape, strict=True))
+    fits = array.ndim == len(shape) and all(
+        want in (None, got) for want, got in zip(shape, array.shape, strict=True)
+    )
     if not fits or array.dtype != np.complex64:
         return [f"{name} has shape {array.shape} and type {array.dtype} (legal: complex64 of shape {legal})"]
     if not np.isfinite(array).all():
@@ -278,4 +284,6 @@ def _write_archive(stream: Any, members: Mapping[str, NDArray[Any]]) -> None:
         for name in sorted(members):
             entry = zipfile.ZipInfo(f"{name}.npy", date_time=_ZIP_EPOCH)
             with archive.open(entry, "w", force_zip64=True) as member:
-                npy_format.write_array(member, np.asarray(members[name], order="C"), version=(1, 0), allow_pickle=False)
+                npy_format.write_array(
+                    member, np.asarray(members[name], order="C"), version=(1, 0), allow_pickle=False
+                )

@@ -42,7 +42,9 @@ def to_amplitude(
         return root_of_counts(stack), units
     if units not in UNITS:
         said = "its values do not tell" if units is None else f"{units!r} is none"
-        problems.append(f"the units of diffraction are not known, {said}: set data.units to one of {', '.join(UNITS)}")
+        problems.append(
+            f"the units of diffraction are not known, {said}: set data.units to one of {', '.join(UNITS)}"
+        )
     elif shown == "count_intensity":
         problems.append(
             f"diffraction holds integers ({stack.dtype}) but is said to be in {units!r}: these look like counts, "
