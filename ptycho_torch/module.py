@@ -59,9 +59,13 @@ class PtychoModule(pl.LightningModule):
     ) -> None:
         super().__init__()
         if probe.shape[-1] != model.N:
-            raise DataError(f"the probe is {probe.shape[-1]} px wide but model.N is {model.N}: they must agree")
+            raise DataError(
+                f"the probe is {probe.shape[-1]} px wide but model.N is {model.N}: they must agree"
+            )
         if model.gridsize > 1 and max_offset_px is None:
-            raise DataError(f"model.gridsize is {model.gridsize} but no largest offset was given for the canvas")
+            raise DataError(
+                f"model.gridsize is {model.gridsize} but no largest offset was given for the canvas"
+            )
         self.model = model
         self.training_config = training
         self.execution = execution
@@ -73,14 +77,16 @@ class PtychoModule(pl.LightningModule):
             window_px=model.N if model.probe_big else model.N // 2,
         )
         self.loss: Loss = LOSSES[training.loss](mean_counts=scaling.mean_counts)
-        self.save_hyperparameters(
-            {
-                "model": dataclasses.asdict(model),
-                "training": dataclasses.asdict(training),
-                "scaling": dataclasses.asdict(scaling),
-                "max_offset_px": max_offset_px,
-            }
-        )
+        self._description = {
+            "model": dataclasses.asdict(model),
+            "training": dataclasses.asdict(training),
+            "scaling": dataclasses.asdict(scaling),
+            "max_offset_px": max_offset_px,
+        }
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Put into a checkpoint, in plain values, what :meth:`from_checkpoint` needs."""
+        checkpoint["hyper_parameters"] = self._description
 
     def predict_patches(self, input_amplitude: Tensor) -> Tensor:
         """Return object patches [B, C', N, N] of scaled diffraction amplitudes [B, C, N, N].

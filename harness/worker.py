@@ -1,0 +1,267 @@
+"""The process that trains: reads ``resolved.json``, trains, makes the products, writes ``outcome.json``.
+
+Started by every executor as ``python -m harness.worker RUN_DIR``; nobody imports it. It resolves nothing: what
+is to be done stands in the run folder, and where the data lie on this machine in ``inputs.json``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import dataclasses
+import logging
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from harness.code_capture import digest_of_files, source_files, source_root
+from harness.outcome import CheckpointRecord, Outcome, ProductRecord, write_outcome
+from harness.progress import write_progress
+from harness.resolve import ResolvedRun, SimulatedSource
+from harness.store import INPUTS, RESOLVED, append_event, file_digest, read_json, write_durably
+from ptycho_torch.callbacks import Progress, StopRequestedError
+from ptycho_torch.data.simulate import simulate_scan
+from ptycho_torch.errors import DataError, PtychoError
+from ptycho_torch.evaluation import Evaluation, evaluate, with_reference
+from ptycho_torch.exact.checkpoint_io import DurableCheckpointIO
+from ptycho_torch.exact.digest import optimizer_digest, tensor_digest
+from ptycho_torch.exact.profile import apply_and_verify
+from ptycho_torch.inference import predict_patches, stitch_patches, synchronise
+from ptycho_torch.products import reconstruction_file, weights_file
+from ptycho_torch.readers import Scan, read_scan, scan_digest
+from ptycho_torch.stitching import Reconstruction
+from ptycho_torch.training import KeptCheckpoint, TrainingResult, train_with_lightning
+
+logger = logging.getLogger("harness.worker")
+
+EXIT_FAILED = 1
+_PR_SET_PDEATHSIG = 1
+
+
+class Worker:
+    """One run in this process, and what is known of it so far.
+
+    Parameters
+    ----------
+    run_dir
+        The run folder.
+    """
+
+    def __init__(self, run_dir: Path) -> None:
+        self.run_dir = run_dir
+        self.outcome = Outcome(status="failed")
+        self.stopped_by: int | None = None
+        self._timings: dict[str, float] = {}
+
+    def note(self, **facts: Any) -> None:
+        """Add facts to the outcome."""
+        self.outcome = dataclasses.replace(self.outcome, timings=dict(self._timings), **facts)
+
+    def stop(self, signum: int, frame: FrameType | None) -> None:
+        """Ask for an end after the step in flight."""
+        self.stopped_by = signum
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Time a phase and announce it."""
+        write_progress(self.run_dir, name)
+        append_event(self.run_dir, "phase", name=name)
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            self._timings[f"{name}_seconds"] = time.monotonic() - started
+
+    def run(self) -> None:
+        """Do everything, from the resolved run to the products."""
+        resolved = ResolvedRun.from_json((self.run_dir / RESOLVED).read_text(encoding="utf-8"))
+        execution = resolved.payload.execution_config
+        with self.phase("preparing"):
+            observed = apply_and_verify(
+                resolved.exactness.profile, resolved.exactness.threads, deterministic=execution.deterministic
+            )
+            self.note(
+                exactness_observed=observed,
+                seeds={"seed": resolved.seed},
+                environment={"source_digest": digest_of_files(source_files(source_root()))},
+            )
+            scans, facts = _read_data(resolved, read_json(self.run_dir / INPUTS))
+            self.note(data=facts)
+        with self.phase("training"):
+            payload = dataclasses.replace(resolved.payload, output_dir=str(self.run_dir))
+            result = train_with_lightning(
+                payload,
+                scans["train"],
+                scans.get("test"),
+                seed=resolved.seed,
+                report=self._report,
+                should_stop=lambda: self.stopped_by is not None,
+            )
+            self.note(**self._trained(result))
+        (self.run_dir / "products").mkdir(exist_ok=True)
+        self._keep("weights.safetensors", weights_file(result.module))
+        self.note(status="completed")
+        if resolved.products.reconstruction:
+            with self.phase("reconstructing"):
+                self._reconstruct(resolved, scans, result)
+        self.note()
+
+    def _reconstruct(self, resolved: ResolvedRun, scans: Mapping[str, Scan], result: TrainingResult) -> None:
+        scan = with_reference(scans["train"], scans["reference"]) if "reference" in scans else scans["train"]
+        payload, data = resolved.payload, result.datamodule
+        execution = payload.execution_config
+        predictions = predict_patches(
+            result.module,
+            scan,
+            data.scaling,
+            batch_size=execution.inference_batch_size or payload.training.batch_size,
+            report=lambda done, total: write_progress(self.run_dir, "reconstructing", step=done, steps=total),
+        )
+        predictions = synchronise(predictions, scan, resolved.inference, middle_trim=execution.middle_trim)
+        image = stitch_patches(predictions, scan, execution)
+        padded = dataclasses.replace(execution, pad_eval=True)
+        evaluation = evaluate(
+            scan=scan,
+            train_frames=data.frames[0],
+            counts_per_amplitude=data.scaling.counts_per_amplitude,
+            loss_name=payload.training.loss,
+            mean_counts=data.scaling.mean_counts,
+            train_loss=result.metrics["train_loss"],
+            predictions=predictions,
+            reconstruction=image,
+            whole=image if execution.pad_eval else stitch_patches(predictions, scan, padded),
+        )
+        self._keep("reconstruction.npz", reconstruction_file(image, scan))
+        if resolved.products.pictures:
+            self._draw(resolved.name, image, evaluation)
+        verdict = evaluation.collapse
+        self.note(
+            status="collapsed" if verdict.is_collapsed else "completed",
+            error="the network collapsed: " + "; ".join(verdict.reasons) if verdict.is_collapsed else None,
+            metrics={**self.outcome.metrics, **evaluation.metrics},
+            collapse={"is_collapsed": verdict.is_collapsed, "reasons": list(verdict.reasons)},
+        )
+
+    def _draw(self, name: str, image: Reconstruction, evaluation: Evaluation) -> None:
+        # Drawing comes after training: the training itself never loads matplotlib.
+        from ptycho_torch.plotting import save_pictures
+
+        figures = {key.removeprefix("truth_"): value for key, value in evaluation.metrics.items()}
+        folder = self.run_dir / "products"
+        for path in save_pictures(image, folder, aligned=evaluation.aligned, metrics=figures, title=name):
+            self._record_product(path)
+
+    def _keep(self, name: str, content: bytes) -> None:
+        path = self.run_dir / "products" / name
+        write_durably(path, content)
+        self._record_product(path)
+
+    def _record_product(self, path: Path) -> None:
+        record = ProductRecord(path.relative_to(self.run_dir).as_posix(), file_digest(path))
+        self.note(products=(*self.outcome.products, record))
+
+    def _report(self, progress: Progress) -> None:
+        write_progress(
+            self.run_dir,
+            "training",
+            epoch=progress.epoch,
+            epochs=progress.epochs,
+            step=progress.epoch * progress.batches + progress.batch,
+            steps=progress.epochs * progress.batches,
+            loss=progress.loss,
+        )
+        # Lightning puts its own handlers in place when it starts; ours end the run at a step's end.
+        self.listen()
+
+    def _trained(self, result: TrainingResult) -> dict[str, Any]:
+        records = tuple(_record(self.run_dir, kept) for kept in result.checkpoints)
+        optimizer = result.trainer.optimizers[0]
+        return {
+            "groups_digest": result.datamodule.groups_digest,
+            "checkpoints": records,
+            "final_tensor_digest": tensor_digest(result.module.state_dict()),
+            "optimizer_digest": optimizer_digest(optimizer.state_dict()),
+            "metrics": {**result.metrics, "epochs": result.epochs, "steps": result.steps},
+        }
+
+    def listen(self) -> None:
+        """Take requests to stop."""
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            if signal.getsignal(signum) != self.stop:
+                signal.signal(signum, self.stop)
+
+
+def _record(run_dir: Path, kept: KeptCheckpoint) -> CheckpointRecord:
+    content = DurableCheckpointIO().load_checkpoint(kept.path)
+    return CheckpointRecord(
+        path=kept.path.relative_to(run_dir).as_posix(),
+        step=int(content["global_step"]),
+        epoch=int(content["epoch"]),
+        metric=kept.metric,
+        sha256=file_digest(kept.path),
+        tensor_digest=tensor_digest(content["state_dict"]),
+    )
+
+
+def _read_data(
+    resolved: ResolvedRun, inputs: Mapping[str, str]
+) -> tuple[dict[str, Scan], dict[str, dict[str, Any]]]:
+    scans: dict[str, Scan] = {}
+    facts: dict[str, dict[str, Any]] = {}
+    for role, source in resolved.sources.items():
+        if isinstance(source, SimulatedSource):
+            scan = simulate_scan(source.simulate)
+            digest = scan_digest(scan)
+        else:
+            path = Path(inputs[role])
+            digest = file_digest(path)
+            if digest != source.sha256:
+                raise DataError(
+                    f"{source.name}: the {role} data changed after the run was resolved: its sha256 is now {digest}"
+                )
+            scan = read_scan(path, positions=source.positions, units=source.units)
+        scans[role] = scan
+        facts[role] = {
+            "sha256": digest,
+            "shape": list(scan.diffraction.shape),
+            "num_modes": int(scan.probe.shape[0]),
+            "units": scan.units,
+            "has_object": scan.object is not None,
+        }
+    return scans, facts
+
+
+def _die_with_the_host() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def main(arguments: list[str]) -> int:
+    """Run the worker on a run folder and return its exit status."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    run_dir = Path(arguments[0]).resolve()
+    worker = Worker(run_dir)
+    worker.listen()
+    _die_with_the_host()
+    try:
+        worker.run()
+    except StopRequestedError as error:
+        worker.note(status="interrupted", error=str(error))
+    except PtychoError as error:
+        logger.info("%s", error)
+        worker.note(status="failed", error=" ".join(str(error).splitlines()))
+    except Exception as error:
+        logger.exception("the worker failed")
+        worker.note(status="failed", error=f"{type(error).__name__}: {' '.join(str(error).splitlines())}")
+    write_outcome(run_dir, worker.outcome)
+    if worker.outcome.status == "interrupted" and worker.stopped_by is not None:
+        return 128 + worker.stopped_by
+    return 0 if worker.outcome.status == "completed" else EXIT_FAILED
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,168 @@
+"""What a run does between its steps: keep checkpoints, write its metrics, report progress, stop when asked."""
+
+from __future__ import annotations
+
+import csv
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities.types import STEP_OUTPUT
+from torch import Tensor
+
+from ptycho_torch.errors import PtychoError
+
+METRICS_COLUMNS = ("epoch", "step", "learning_rate", "train_loss", "val_loss")
+REPORT_INTERVAL_S = 0.5
+
+
+class StopRequestedError(PtychoError):
+    """Somebody asked the run to stop; the step in flight is done and the state is saved."""
+
+
+class TrainingDivergedError(PtychoError):
+    """The loss is no longer a number."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a training is: epochs and batches done, of how many, and the last batch's loss."""
+
+    epoch: int
+    epochs: int
+    batch: int
+    batches: int
+    loss: float
+
+
+class BestCheckpoints(ModelCheckpoint):
+    """Keep the best checkpoints by a metric; its state holds file names, never a machine's paths."""
+
+    def __init__(self, folder: Path, *, monitor: str, save_top_k: int) -> None:
+        super().__init__(
+            dirpath=folder,
+            filename="epoch={epoch:03d}-step={step:06d}",
+            auto_insert_metric_name=False,
+            monitor=monitor,
+            mode="min",
+            save_top_k=save_top_k,
+            save_on_train_epoch_end=True,
+            enable_version_counter=False,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return Lightning's state with every path reduced to its file name."""
+        state = super().state_dict()
+        for key in ("best_model_path", "kth_best_model_path", "last_model_path"):
+            state[key] = Path(state[key]).name if state[key] else ""
+        state["best_k_models"] = {Path(path).name: score for path, score in state["best_k_models"].items()}
+        return state | {"dirpath": ""}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Restore the state in this callback's own folder, wherever the run stood when it was saved."""
+        folder = Path(str(self.dirpath))
+        state = dict(state_dict)
+        for key in ("best_model_path", "kth_best_model_path", "last_model_path"):
+            state[key] = str(folder / state[key]) if state[key] else ""
+        state["best_k_models"] = {str(folder / name): score for name, score in state["best_k_models"].items()}
+        super().load_state_dict(state | {"dirpath": self.dirpath})
+
+
+class LastCheckpoint(Callback):
+    """Keep ``last.ckpt``, the state at the end of the latest epoch or at the step where the run stopped."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / "last.ckpt"
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the state."""
+        trainer.save_checkpoint(self.path)
+
+
+class MetricsFile(Callback):
+    """Append one line per epoch to ``metrics.csv``, durably, floats in full precision."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._learning_rate = math.nan
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Begin the file, unless the run continues one."""
+        if not self.path.exists():
+            self._append(METRICS_COLUMNS)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Note the rate that the epoch's first step uses."""
+        self._learning_rate = float(trainer.optimizers[0].param_groups[0]["lr"])
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the epoch's line and refuse to go on from a loss that is not a number."""
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        losses = [repr(metrics[name]) if name in metrics else "" for name in ("train_loss", "val_loss")]
+        self._append((trainer.current_epoch, trainer.global_step, repr(self._learning_rate), *losses))
+        if not math.isfinite(metrics["train_loss"]):
+            raise TrainingDivergedError(
+                f"the training loss is {metrics['train_loss']} after epoch {trainer.current_epoch}: "
+                "try a lower execution.learning_rate or set execution.gradient_clip_val"
+            )
+
+    def _append(self, row: tuple[object, ...]) -> None:
+        with self.path.open("a", newline="") as file:
+            csv.writer(file, lineterminator="\n").writerow(row)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+class Reporter(Callback):
+    """Tell somebody how far the training is, and stop it after the step in flight when asked to.
+
+    Parameters
+    ----------
+    report
+        Called at most twice a second, and at the end of every epoch.
+    should_stop
+        Asked after every batch.
+    last
+        Where the state is saved before the training stops; None saves nothing.
+    """
+
+    def __init__(
+        self,
+        report: Callable[[Progress], None],
+        should_stop: Callable[[], bool],
+        last: Path | None,
+    ) -> None:
+        self._report = report
+        self._should_stop = should_stop
+        self._last = last
+        self._reported_at = -math.inf
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Any, batch_idx: int
+    ) -> None:
+        """Report, and leave the training when asked to."""
+        now = time.monotonic()
+        if now - self._reported_at >= REPORT_INTERVAL_S or batch_idx + 1 == trainer.num_training_batches:
+            self._reported_at = now
+            loss = outputs["loss"] if isinstance(outputs, dict) else outputs
+            self._report(
+                Progress(
+                    epoch=trainer.current_epoch,
+                    epochs=int(trainer.max_epochs or 0),
+                    batch=batch_idx + 1,
+                    batches=int(trainer.num_training_batches),
+                    loss=float(loss) if isinstance(loss, Tensor) else math.nan,
+                )
+            )
+        if self._should_stop():
+            if self._last is not None:
+                trainer.save_checkpoint(self._last)
+            raise StopRequestedError(
+                f"stopped on request in epoch {trainer.current_epoch} after step {trainer.global_step}"
+            )

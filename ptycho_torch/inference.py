@@ -1,0 +1,171 @@
+"""From a trained network to one image: predict every patch, bring them to one phase, stitch, re-project."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ptycho_torch.config import InferenceConfig, PyTorchExecutionConfig
+from ptycho_torch.data.dataset import Scaling
+from ptycho_torch.data.grouping import group_neighbours
+from ptycho_torch.interpolation import TAPS, delay
+from ptycho_torch.module import PtychoModule
+from ptycho_torch.physics.propagation import far_field_intensity
+from ptycho_torch.readers.scan import Scan
+from ptycho_torch.stitching import Reconstruction, stitch, synchronise_phases
+
+__all__ = ["Predictions", "predict_patches", "probe_intensity", "reproject", "stitch_patches", "synchronise"]
+
+REPROJECTION_BATCH = 32
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """The patches that a network sees in the frames of a scan.
+
+    Parameters
+    ----------
+    patches
+        Object patches [J, N, N], complex64, on the scale on which ``abs(F(P O))**2`` is in counts.
+    corners_px
+        Row and column of each patch's pixel [0, 0] on the object grid, [J, 2].
+    num_batches
+        Number of batches in which they were predicted.
+    """
+
+    patches: NDArray[np.complex64]
+    corners_px: NDArray[np.float64]
+    num_batches: int
+
+
+def probe_intensity(scan: Scan) -> NDArray[np.float32]:
+    """Return the sum of abs(P)^2 over the probe's modes, [N, N]."""
+    return np.asarray((scan.probe.real**2 + scan.probe.imag**2).sum(axis=0), dtype=np.float32)
+
+
+def predict_patches(
+    module: PtychoModule,
+    scan: Scan,
+    scaling: Scaling,
+    *,
+    batch_size: int,
+    report: Callable[[int, int], None] = lambda done, total: None,
+) -> Predictions:
+    """Predict one patch for every frame of a scan.
+
+    Parameters
+    ----------
+    module
+        The trained network.
+    scan
+        The frames.
+    scaling
+        The frozen scales of the data that the network was trained on.
+    batch_size
+        Groups per batch; a network that gives every pattern its own patch sees one frame per group.
+    report
+        Called after every batch with frames done and frames in all.
+    """
+    groups, corners = _inference_groups(module, scan)
+    patches = np.empty((len(groups), scan.side_px, scan.side_px), dtype=np.complex64)
+    amplitude_scale = np.float32(np.sqrt(np.float64(scaling.intensity_scale)))
+    was_training = module.training
+    module.eval()
+    num_batches = 0
+    with torch.inference_mode():
+        for first in range(0, len(groups), batch_size):
+            members = groups[first : first + batch_size]
+            amplitude = np.asarray(scan.diffraction[members], dtype=np.float32) * np.float32(scaling.input_scale)
+            predicted = module.predict_patches(torch.from_numpy(amplitude).to(module.device))
+            patches[first : first + len(members)] = predicted[:, 0].cpu().numpy()
+            num_batches += 1
+            report(first + len(members), len(groups))
+    module.train(was_training)
+    patches *= amplitude_scale
+    return Predictions(patches, corners, num_batches)
+
+
+def synchronise(
+    predictions: Predictions, scan: Scan, inference: InferenceConfig, *, middle_trim: int
+) -> Predictions:
+    """Bring the patches to one global phase, where `inference` asks for it."""
+    if not inference.sync_phases:
+        return predictions
+    patches = synchronise_phases(
+        predictions.patches,
+        predictions.corners_px,
+        probe_intensity(scan),
+        rounds=inference.sync_rounds,
+        middle_trim=middle_trim,
+    )
+    return dataclasses.replace(predictions, patches=patches)
+
+
+def stitch_patches(predictions: Predictions, scan: Scan, execution: PyTorchExecutionConfig) -> Reconstruction:
+    """Stitch the patches as ``middle_trim`` and ``pad_eval`` say."""
+    return stitch(
+        predictions.patches,
+        predictions.corners_px,
+        probe_intensity(scan),
+        middle_trim=execution.middle_trim,
+        pad=execution.pad_eval,
+    )
+
+
+def reproject(reconstruction: Reconstruction, scan: Scan) -> NDArray[np.float32]:
+    """Predict the diffraction of a stitched object at every position of a scan.
+
+    Returns
+    -------
+    NDArray[np.float32]
+        Counts [J, N, N]; where the object is not covered nothing is transmitted.
+    """
+    predicted = np.empty((scan.n_frames, scan.side_px, scan.side_px), dtype=np.float32)
+    probe = torch.from_numpy(np.ascontiguousarray(scan.probe))
+    first = 0
+    with torch.inference_mode():
+        for patches in _cut(reconstruction, scan):
+            intensity = far_field_intensity(torch.from_numpy(patches)[:, None] * probe)
+            predicted[first : first + len(patches)] = intensity.numpy()
+            first += len(patches)
+    return predicted
+
+
+def _cut(reconstruction: Reconstruction, scan: Scan) -> Iterator[NDArray[np.complex64]]:
+    side, margin = scan.side_px, TAPS
+    whole = np.ceil(scan.corners_px)
+    fractions = whole - scan.corners_px
+    rows, columns = (whole.astype(np.int64) - reconstruction.frame_origin_px).T
+    height, width = reconstruction.object.shape
+    before = margin + max(0, -int(min(rows.min(), columns.min())))
+    after = margin + side + max(0, int(max(rows.max() + side - height, columns.max() + side - width)))
+    canvas = np.pad(reconstruction.object, ((before, after), (before, after)))
+    for first in range(0, scan.n_frames, REPROJECTION_BATCH):
+        chunk = slice(first, first + REPROJECTION_BATCH)
+        windows: list[NDArray[Any]] = []
+        for row, column in zip(rows[chunk].tolist(), columns[chunk].tolist(), strict=True):
+            top, left = row + before - margin, column + before - margin
+            windows.append(canvas[top : top + side + 2 * margin, left : left + side + 2 * margin])
+        moved = delay(np.stack(windows), fractions[chunk])
+        yield np.ascontiguousarray(moved[:, margin : margin + side, margin : margin + side])
+
+
+def _inference_groups(module: PtychoModule, scan: Scan) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    gridsize = module.model.gridsize
+    if module.model.object_big or gridsize == 1:
+        return np.arange(scan.n_frames, dtype=np.int64)[:, None], scan.corners_px
+    groups = group_neighbours(
+        scan.corners_px,
+        gridsize,
+        scan.n_frames,
+        neighbor_count=gridsize**2 - 1,
+        seed=0,
+        sequential=True,
+    )
+    return groups, scan.corners_px[groups].mean(axis=1)

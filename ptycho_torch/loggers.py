@@ -1,0 +1,70 @@
+"""Additional loggers, each behind an optional package; the run's own ``metrics.csv`` is written in any case."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from pathlib import Path
+
+from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+
+from ptycho_torch.errors import NotRunnableError
+from ptycho_torch.registry import Registry
+
+LOGGERS = Registry(
+    "logger",
+    {
+        "csv": "ptycho_torch.loggers:csv",
+        "mlflow": "ptycho_torch.loggers:mlflow",
+        "tensorboard": "ptycho_torch.loggers:tensorboard",
+        "wandb": "ptycho_torch.loggers:wandb",
+    },
+)
+
+
+def build_logger(backend: str | None, folder: Path) -> Logger | None:
+    """Make the logger that was asked for; it writes below `folder`.
+
+    Raises
+    ------
+    NotRunnableError
+        The backend's package is not installed.
+    """
+    return None if backend is None else LOGGERS[backend](folder)
+
+
+def csv(folder: Path) -> Logger:
+    """Log to ``csv/metrics.csv`` (Lightning's layout)."""
+    return CSVLogger(folder, name="csv", version="")
+
+
+def tensorboard(folder: Path) -> Logger:
+    """Log TensorBoard event files to ``tensorboard/``."""
+    _require("tensorboard", "tensorboard")
+    return TensorBoardLogger(folder, name="tensorboard", version="")
+
+
+def mlflow(folder: Path) -> Logger:
+    """Log to a local MLflow store, ``mlflow/``."""
+    _require("mlflow", "mlflow")
+    return MLFlowLogger(experiment_name="ptychopinn", tracking_uri=(folder / "mlflow").as_uri())
+
+
+def wandb(folder: Path) -> Logger:
+    """Log to ``wandb/``, offline."""
+    _require("wandb", "wandb")
+    return WandbLogger(save_dir=folder, offline=True)
+
+
+def silence_autologging() -> None:
+    """Keep an installed mlflow from logging the run on its own account."""
+    if importlib.util.find_spec("mlflow") is not None:
+        importlib.import_module("mlflow").autolog(disable=True)
+
+
+def _require(package: str, extra: str) -> None:
+    if importlib.util.find_spec(package) is None:
+        raise NotRunnableError(
+            f"execution.logger_backend needs the package {package!r}, which is not installed: "
+            f"install the extra [{extra}] or choose another backend"
+        )

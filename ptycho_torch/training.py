@@ -1,0 +1,181 @@
+"""The one training loop: a payload and its scans go in, a trained network and its checkpoints come out."""
+
+from __future__ import annotations
+
+import logging
+import time
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import EarlyStopping
+
+from ptycho_torch.callbacks import BestCheckpoints, LastCheckpoint, MetricsFile, Progress, Reporter
+from ptycho_torch.config import PyTorchExecutionConfig
+from ptycho_torch.config_factory import TrainingPayload
+from ptycho_torch.data.datamodule import PtychoDataModule
+from ptycho_torch.exact.checkpoint_io import DurableCheckpointIO
+from ptycho_torch.exact.seeding import seed_everything
+from ptycho_torch.loggers import build_logger, silence_autologging
+from ptycho_torch.module import PtychoModule
+from ptycho_torch.readers.scan import Scan
+
+logger = logging.getLogger(__name__)
+
+LAST_CHECKPOINT = "last.ckpt"
+
+
+@dataclass(frozen=True)
+class KeptCheckpoint:
+    """A checkpoint that the run left behind.
+
+    Parameters
+    ----------
+    path
+        Where it is.
+    metric
+        The monitored metric's value when it was saved; None for the last one.
+    """
+
+    path: Path
+    metric: float | None
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a training leaves: the network, the data it saw, its checkpoints and its last metrics."""
+
+    module: PtychoModule
+    datamodule: PtychoDataModule
+    trainer: Trainer
+    checkpoints: tuple[KeptCheckpoint, ...]
+    metrics: dict[str, float]
+    epochs: int
+    steps: int
+    seconds: float
+
+
+def train_with_lightning(
+    payload: TrainingPayload,
+    train: Scan,
+    test: Scan | None = None,
+    *,
+    seed: int = 42,
+    report: Callable[[Progress], None] = lambda progress: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> TrainingResult:
+    """Train the network that `payload` describes.
+
+    Parameters
+    ----------
+    payload
+        The resolved configurations. Its ``execution_config`` decides how the run executes, its
+        ``output_dir`` is where ``checkpoints/``, ``logs/`` and ``metrics.csv`` go.
+    train, test
+        The frames to learn from, and those to validate on; without `test` a fraction of the training
+        frames is held out.
+    seed
+        The one seed from which weights, order, grouping and split follow.
+    report, should_stop
+        Told about progress, and asked after every batch whether to stop.
+
+    Raises
+    ------
+    StopRequestedError
+        `should_stop` said so; ``checkpoints/last.ckpt`` holds the state.
+    TrainingDivergedError
+        The loss became infinite or not a number.
+    """
+    output = Path(payload.output_dir)
+    seed_everything(seed)
+    datamodule = PtychoDataModule(payload, train, test, seed=seed)
+    datamodule.setup("fit")
+    module = PtychoModule(
+        model=payload.model,
+        training=payload.training,
+        execution=payload.execution_config,
+        probe=train.probe,
+        scaling=datamodule.scaling,
+        max_offset_px=datamodule.max_offset_px if payload.model.gridsize > 1 else None,
+    )
+    best, callbacks = _callbacks(payload, output, report, should_stop)
+    trainer = build_trainer(payload.execution_config, payload.training.epochs, output, callbacks)
+    started = time.monotonic()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        trainer.fit(module, datamodule=datamodule)
+    seconds = time.monotonic() - started
+    return TrainingResult(
+        module=module,
+        datamodule=datamodule,
+        trainer=trainer,
+        checkpoints=_kept(best, output / "checkpoints" / LAST_CHECKPOINT),
+        metrics={name: float(value) for name, value in sorted(trainer.callback_metrics.items())},
+        epochs=trainer.current_epoch,
+        steps=trainer.global_step,
+        seconds=seconds,
+    )
+
+
+def build_trainer(
+    execution: PyTorchExecutionConfig, epochs: int, output: Path, callbacks: list[Callback]
+) -> Trainer:
+    """Make the Trainer that `execution` asks for.
+
+    ``strategy='auto'`` is one device's own strategy, and ``ddp`` above one device.
+    """
+    if execution.disable_mlflow:
+        silence_autologging()
+    strategy = execution.strategy
+    if strategy == "auto" and execution.n_devices > 1:
+        strategy = "ddp"
+    return Trainer(
+        accelerator=execution.accelerator,
+        strategy=strategy,
+        devices=execution.n_devices,
+        deterministic=execution.deterministic,
+        benchmark=False,
+        max_epochs=epochs,
+        gradient_clip_val=execution.gradient_clip_val,
+        accumulate_grad_batches=execution.accum_steps,
+        enable_checkpointing=execution.enable_checkpointing,
+        enable_progress_bar=execution.enable_progress_bar,
+        enable_model_summary=False,
+        logger=build_logger(execution.logger_backend, output / "logs") or False,
+        callbacks=callbacks,
+        plugins=[DurableCheckpointIO()],
+        default_root_dir=output,
+        log_every_n_steps=1,
+        num_sanity_val_steps=0,
+        use_distributed_sampler=False,
+    )
+
+
+def _callbacks(
+    payload: TrainingPayload,
+    output: Path,
+    report: Callable[[Progress], None],
+    should_stop: Callable[[], bool],
+) -> tuple[BestCheckpoints | None, list[Callback]]:
+    execution = payload.execution_config
+    monitor = execution.checkpoint_monitor_metric
+    folder = output / "checkpoints"
+    last = folder / LAST_CHECKPOINT if execution.enable_checkpointing else None
+    callbacks: list[Callback] = [
+        MetricsFile(output / "metrics.csv"),
+        EarlyStopping(monitor=monitor, patience=execution.early_stop_patience, mode="min", check_finite=False),
+        Reporter(report, should_stop, last),
+    ]
+    if not execution.enable_checkpointing:
+        return None, callbacks
+    best = BestCheckpoints(folder, monitor=monitor, save_top_k=execution.checkpoint_save_top_k)
+    return best, [*callbacks, LastCheckpoint(folder), best]
+
+
+def _kept(best: BestCheckpoints | None, last: Path) -> tuple[KeptCheckpoint, ...]:
+    if best is None:
+        return ()
+    kept = [KeptCheckpoint(Path(path), float(score)) for path, score in best.best_k_models.items()]
+    return (*sorted(kept, key=lambda checkpoint: checkpoint.path.name), KeptCheckpoint(last, None))
