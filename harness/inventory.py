@@ -45,8 +45,3 @@ class Inventory:
     memory_bytes: int = 0
     packages: frozenset[str] = frozenset()
     offers_containers: bool = False
-
-    @property
-    def is_portable_cpu(self) -> bool:
-        """Whether the ``portable`` profile can run: an x86-64 processor with AVX2 and FMA."""
-        return self.machine.lower() in {"x86_64", "amd64"} and {"avx2", "fma"} <= self.cpu_flags

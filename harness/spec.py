@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from harness.yaml_nodes import MappingNode
     from ptycho_torch.layers import Place, Value
 
-__all__ = ["RunSpec", "load_spec", "read_spec"]
+__all__ = ["SET_FILE", "RunSpec", "load_spec", "read_spec"]
+
+SET_FILE = "--set"
+"""What stands for the file in the place of an override; its line is the option's number."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -156,9 +159,6 @@ def show_source(spec: RunSpec, problem: Problem) -> Problem:
 
     lines = spec.set_options if _is_from_set(problem) else split_lines(spec.text)
     return show_lines([problem], lines)[0]
-
-
-SET_FILE = "--set"
 
 
 def _is_from_set(problem: Problem) -> bool:

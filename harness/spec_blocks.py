@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field
 
+from ptycho_torch import config_keys
 from ptycho_torch.config import (
     DataConfig,
     InferenceConfig,
@@ -142,7 +143,9 @@ CONFIG_SECTIONS: Mapping[str, type[Any]] = MappingProxyType(
 ROLES = ("train", "test", "reference")
 """What a scan is for."""
 
-ALIASES: Mapping[str, str] = MappingProxyType({"training.nepochs": "training.epochs"})
+ALIASES: Mapping[str, str] = MappingProxyType(
+    {f"{key.partition('.')[0]}.{alias}": key for alias, key in config_keys.ALIASES.items()}
+)
 """PtychoPINN's names that a spec accepts, with ours."""
 
 

@@ -1,0 +1,97 @@
+"""Download a public data file once, checked by its digest, into a cache that later runs find it in."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from harness.errors import UserError
+
+__all__ = ["Bar", "Fetcher", "cache_folder"]
+
+
+class Bar(Protocol):
+    """A progress bar as the downloader drives it."""
+
+    total: int
+
+    def update(self, step: int) -> None:
+        """Count bytes that have arrived."""
+        ...
+
+    def reset(self) -> None:
+        """Begin again."""
+        ...
+
+    def close(self) -> None:
+        """Take the bar down."""
+        ...
+
+
+def cache_folder(environ: Mapping[str, str] | None = None) -> Path:
+    """Return the folder of downloads: ``HARNESS_CACHE``, or the user's cache folder."""
+    known = os.environ if environ is None else environ
+    if known.get("HARNESS_CACHE"):
+        return Path(known["HARNESS_CACHE"])
+    base = known.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(base) / "ptychopinn-harness"
+
+
+class Fetcher:
+    """Downloads files, each into a folder named after its digest.
+
+    Parameters
+    ----------
+    folder
+        The cache.
+    bar
+        Shows the progress; None shows none.
+    """
+
+    def __init__(self, folder: Path, bar: Bar | None = None) -> None:
+        self.folder = folder
+        self.bar = bar
+
+    def __call__(self, url: str, sha256: str, name: str) -> Path:
+        """Return the checked file, downloaded unless it is in the cache.
+
+        Parameters
+        ----------
+        url
+            Its address.
+        sha256
+            The digest that it must have.
+        name
+            The name that it gets.
+
+        Raises
+        ------
+        UserError
+            The file cannot be fetched, or is not the one that was asked for.
+        """
+        import pooch
+        import requests
+
+        pooch.get_logger().setLevel(logging.WARNING)
+        downloader: Any = pooch.HTTPDownloader(progressbar=self.bar or False, timeout=60)
+        try:
+            path = pooch.retrieve(
+                url,
+                known_hash=f"sha256:{sha256}",
+                fname=name,
+                path=self.folder / sha256,
+                downloader=downloader,
+            )
+        except ValueError as error:
+            raise UserError(
+                f"{url} is not the file that was asked for: its sha256 is not {sha256}"
+            ) from error
+        except (OSError, requests.RequestException) as error:
+            raise UserError(
+                f"{url} cannot be fetched ({type(error).__name__}): get it on another machine, "
+                f"and name its folder by --data-dir or HARNESS_DATA"
+            ) from error
+        return Path(path)

@@ -1,0 +1,67 @@
+"""Ask the executor: turn ``auto`` into what is there, and refuse by name what is not."""
+
+from __future__ import annotations
+
+from harness.errors import Problem
+from harness.inventory import Inventory
+from harness.spec import RunSpec
+from ptycho_torch.errors import ExactnessError
+from ptycho_torch.layers import Value
+from ptycho_torch.profiles import resolve_profile
+
+__all__ = ["probe_execution", "probe_profile"]
+
+_DEVICES = {"gpu": "cuda", "cuda": "cuda", "mps": "mps", "tpu": "tpu", "cpu": "cpu"}
+_NAMES = {"cuda": "a GPU that torch can drive", "mps": "an Apple GPU", "tpu": "a TPU"}
+_SHARDING = ("fsdp", "deepspeed")
+_LOGGER_PACKAGES = ("tensorboard", "mlflow", "wandb")
+
+
+def probe_execution(spec: RunSpec, inventory: Inventory) -> tuple[Value, list[Problem]]:
+    """Resolve the accelerator, and refuse what the executor does not have.
+
+    Returns
+    -------
+    The accelerator (``cpu`` or ``cuda``; its note is empty when it is what was asked for), and the problems.
+    """
+    problems: list[Problem] = []
+    executor = f"the executor {inventory.executor!r}"
+
+    def refuse(key: str, sentence: str) -> None:
+        problems.append(spec.problem(sentence, key))
+
+    requested = spec.get("execution.accelerator", "cpu")
+    device = _DEVICES.get(requested) or ("cuda" if "cuda" in inventory.accelerators else "cpu")
+    if device not in inventory.accelerators:
+        has = ", ".join(inventory.accelerators)
+        refuse("execution.accelerator", f"asks for {_NAMES[device]} ({requested}), but {executor} has: {has}")
+    wanted = spec.get("execution.n_devices", 1)
+    if device == "cuda" and wanted > len(inventory.gpu_names) > 0:
+        refuse("execution.n_devices", f"is {wanted}, but {executor} has {len(inventory.gpu_names)} GPU")
+    strategy = spec.get("execution.strategy", "auto")
+    if strategy in _SHARDING:
+        cure = "checkpoints here hold whole weights: use auto or ddp"
+        refuse("execution.strategy", f"{strategy} shards weights over devices, but {cure}")
+    logger = spec.get("execution.logger_backend")
+    if logger in _LOGGER_PACKAGES and logger not in inventory.packages:
+        cure = f"pip install 'ptychopinn-harness[{logger}]'"
+        refuse("execution.logger_backend", f"needs the package {logger}, which is not installed: {cure}")
+    image = spec.get("container.image", "none")
+    if image != "none" and not inventory.offers_containers:
+        refuse("container.image", f"is {image!r}, but {executor} runs without a container: set it to none")
+    note = f"{requested} on {inventory.executor}" if requested != device else ""
+    return Value(device, note=note), problems
+
+
+def probe_profile(
+    spec: RunSpec, inventory: Inventory, accelerator: str
+) -> tuple[Value | None, list[Problem]]:
+    """Resolve the exactness profile on the executor's processor."""
+    requested = spec.get("exactness.profile", "auto")
+    try:
+        profile = resolve_profile(requested, inventory.cpu_flags, inventory.machine, accelerator)
+    except ExactnessError as error:
+        return None, [spec.problem(str(error), "exactness.profile")]
+    return Value(
+        profile, note=f"auto on {inventory.machine}, {accelerator}" if requested == "auto" else ""
+    ), []

@@ -1,0 +1,242 @@
+"""From a spec and an executor's inventory to a resolved run. Only makes layers; ``layers.merge`` decides."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.errors import Problem, SpecError
+from harness.inventory import Inventory
+from harness.probing import probe_execution, probe_profile
+from harness.resolved import SOURCE_KEYS, Exactness, FileSource, ResolvedRun, SimulatedSource, Source
+from harness.sources import Fetch, Found, find_sources
+from harness.spec import SET_FILE, RunSpec
+from harness.spec_blocks import ContainerBlock, ExactnessBlock, ProductsBlock, RunBlock
+from ptycho_torch.config_factory import create_training_payload
+from ptycho_torch.errors import ConfigError
+from ptycho_torch.headers import ScanHeader
+from ptycho_torch.layers import Layer, Merged, Origin, Place, Value, merge
+from ptycho_torch.payloads import TrainingPayload
+from ptycho_torch.simulate_config import ObjectConfig, ProbeConfig, ScanConfig, SimulateConfig
+
+__all__ = ["Exactness", "FileSource", "Resolution", "ResolvedRun", "SimulatedSource", "resolve"]
+
+_OWN_BLOCKS: Mapping[str, type[Any]] = {
+    "": RunBlock,
+    "exactness": ExactnessBlock,
+    "container": ContainerBlock,
+    "products": ProductsBlock,
+}
+_SIMULATION: Mapping[str, type[Any]] = {
+    "": SimulateConfig,
+    ".object": ObjectConfig,
+    ".probe": ProbeConfig,
+    ".scan": ScanConfig,
+}
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """A resolved run, and where its data lie on this machine.
+
+    Parameters
+    ----------
+    run
+        The run; nothing in it depends on the machine's folders.
+    inputs
+        Role to the absolute path of its file.
+    """
+
+    run: ResolvedRun
+    inputs: Mapping[str, str]
+
+
+def resolve(
+    spec: RunSpec, inventory: Inventory, *, data_dirs: Sequence[str | Path] = (), fetch: Fetch | None = None
+) -> Resolution:
+    """Take every decision that a spec leaves open, and refuse what cannot run.
+
+    Parameters
+    ----------
+    spec
+        The spec; problems that reading it found are reported together with those found here.
+    inventory
+        What the executor has.
+    data_dirs
+        Folders in which data files are looked for, after the spec's own.
+    fetch
+        Downloads a file that no folder has; None where nothing may be downloaded.
+
+    Raises
+    ------
+    SpecError
+        Everything that is wrong, at once.
+    """
+    found, problems, notes = find_sources(spec, [Path(folder) for folder in data_dirs], fetch)
+    accelerator, probed = probe_execution(spec, inventory)
+    device = accelerator.value if accelerator.value in inventory.accelerators else "cpu"
+    profile, refused = probe_profile(spec, inventory, device)
+    settled = {"execution.accelerator": accelerator} if accelerator.note else {}
+    payload, illegal = _payload(spec, found, settled)
+    known = [*spec.problems, *problems, *probed, *refused]
+    said = {problem.key for problem in known}
+    known += [problem for problem in illegal if problem.key not in said]
+    if known:
+        raise SpecError(sorted(known, key=_position))
+    if payload is None or profile is None:
+        raise AssertionError("a spec without problems has a payload and a profile")
+    payload = dataclasses.replace(payload, origins=_without_folders(payload.origins))
+    own = _own_leaves(spec, found, profile)
+    blocks = {prefix: _block(own, prefix, block) for prefix, block in _OWN_BLOCKS.items()}
+    run = ResolvedRun(
+        name=blocks[""].name,
+        seed=blocks[""].seed,
+        payload=payload,
+        exactness=Exactness(**vars(blocks["exactness"])),
+        container=blocks["container"],
+        products=blocks["products"],
+        sources={role: _source(spec, role, one, payload) for role, one in found.items()},
+        own_values=own.values,
+        own_origins=_without_folders(own.origins),
+        notes=tuple(notes),
+    )
+    inputs = {role: str(one.path) for role, one in found.items() if one.path is not None}
+    return Resolution(run, inputs)
+
+
+def _position(problem: Problem) -> tuple[bool, int, int]:
+    place = problem.place
+    return (False, 0, 0) if place is None else (place.file == SET_FILE, place.line, place.column)
+
+
+def _without_folders(origins: Mapping[str, Origin]) -> dict[str, Origin]:
+    """Keep of an absolute path the file's name only: a resolved run is the same on every machine."""
+
+    def bare(place: Place | None) -> Place | None:
+        is_absolute = place is not None and Path(place.file).is_absolute()
+        return dataclasses.replace(place, file=Path(place.file).name) if place and is_absolute else place
+
+    return {
+        key: dataclasses.replace(
+            origin,
+            place=bare(origin.place),
+            shadowed=tuple(dataclasses.replace(lost, place=bare(lost.place)) for lost in origin.shadowed),
+        )
+        for key, origin in origins.items()
+    }
+
+
+def _payload(
+    spec: RunSpec, found: Mapping[str, Found], resolved: Mapping[str, Value]
+) -> tuple[TrainingPayload | None, list[Problem]]:
+    """Build the payload; where there is no scan to train on, at least find what contradicts itself."""
+    train = found.get("train")
+    header = train.header if train else _stand_in(spec)
+    test = _as_told(spec, found["test"].header) if "test" in found else None
+    try:
+        payload = create_training_payload(
+            header,
+            ".",
+            [_explicit(spec.sets, with_execution=True), _explicit(spec.written, with_execution=False)],
+            execution_layer={
+                key: value for key, value in spec.written.items() if key.startswith("execution.")
+            },
+            resolved=resolved,
+            test_data_file=test,
+        )
+    except ConfigError as error:
+        return None, [
+            spec.problem(sentence.removeprefix(f"{key}: "), key)
+            for key, sentence in zip(error.keys, error.problems, strict=True)
+        ]
+    return payload if train else None, []
+
+
+def _stand_in(spec: RunSpec) -> ScanHeader:
+    units = spec.get("data.train.units") or spec.get("data.units") or "normalized_amplitude"
+    return ScanHeader(file=None, N=spec.get("model.N", 64), n_frames=1 << 24, units=units)
+
+
+def _explicit(values: Mapping[str, Value], *, with_execution: bool) -> dict[str, Value]:
+    sections = ("data", "model", "training", "inference", *(["execution"] if with_execution else []))
+    given = {
+        key: value for key, value in values.items() if key.count(".") == 1 and key.split(".")[0] in sections
+    }
+    for field in ("positions", "units"):
+        if f"data.train.{field}" in values:
+            given[f"data.{field}"] = values[f"data.train.{field}"]
+    return given
+
+
+def _as_told(spec: RunSpec, header: ScanHeader) -> ScanHeader:
+    units = spec.get("data.test.units")
+    return header if units is None else dataclasses.replace(header, units=units)
+
+
+def _source(spec: RunSpec, role: str, found: Found, payload: TrainingPayload) -> Source:
+    if found.simulated is not None:
+        return found.simulated
+    positions: str = payload.data.positions
+    units: str = payload.data.units
+    if role != "train":
+        header = found.header
+        positions = spec.get(f"data.{role}.positions") or header.positions or positions
+        units = spec.get(f"data.{role}.units") or header.units or units
+    return FileSource(
+        name=str(found.header.file),
+        sha256=found.sha256,
+        size=found.size,
+        positions=positions,
+        units=units,
+        header=found.header,
+        url=found.url,
+    )
+
+
+def _own_leaves(spec: RunSpec, found: Mapping[str, Found], profile: Value) -> Merged:
+    """Merge what is the run's own: the file and the command line over the blocks' defaults."""
+    defaults, keys = {}, set()
+    blocks = dict(_OWN_BLOCKS)
+    for role, one in found.items():
+        if one.simulated is not None:
+            base = f"data.{role}.simulate"
+            blocks |= {f"{base}{part}": block for part, block in _SIMULATION.items()}
+        else:
+            keys |= {f"data.{role}.{name}" for name in SOURCE_KEYS}
+            keys -= {"data.train.positions", "data.train.units"}
+    for prefix, block in blocks.items():
+        for field in dataclasses.fields(block):
+            key = f"{prefix}.{field.name}" if prefix else field.name
+            if field.name in {"object", "probe", "scan"} and prefix.endswith("simulate"):
+                continue
+            keys.add(key)
+            if field.default is not dataclasses.MISSING:
+                defaults[key] = Value(field.default)
+    settled = {} if spec.get("exactness.profile", "auto") == profile.value else {"exactness.profile": profile}
+    if spec.get("products.reconstruction") is False and spec.get("products.pictures") is None:
+        settled["products.pictures"] = Value(False, note="there is no reconstruction to draw")
+    given = [
+        {key: _bare_file(key, value) for key, value in layer.items() if key in keys}
+        for layer in (spec.sets, spec.written)
+    ]
+    return merge(
+        [
+            Layer("resolved", settled),
+            *(Layer("explicit override", values) for values in given),
+            Layer("entry point", defaults),
+        ]
+    )
+
+
+def _bare_file(key: str, value: Value) -> Value:
+    if not key.endswith(".file") or not Path(value.value).is_absolute():
+        return value
+    return dataclasses.replace(value, value=Path(value.value).name, note="written with its absolute path")
+
+
+def _block(own: Merged, prefix: str, block: type[Any]) -> Any:
+    fields = [field.name for field in dataclasses.fields(block)]
+    return block(**{name: own.values[f"{prefix}.{name}" if prefix else name] for name in fields})

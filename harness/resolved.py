@@ -1,0 +1,197 @@
+"""A resolved run: every decision taken, nothing of the machine in it, exact in JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Self, TypeAlias
+
+import pydantic
+from pydantic import ConfigDict, TypeAdapter
+
+from harness.errors import HarnessError
+from harness.spec_blocks import CONFIG_SECTIONS, ROLES, ContainerBlock, ProductsBlock
+from ptycho_torch.config import InferenceConfig
+from ptycho_torch.headers import ScanHeader
+from ptycho_torch.layers import FrozenMapping, Origin
+from ptycho_torch.payloads import TrainingPayload
+from ptycho_torch.simulate_config import SimulateConfig
+from ptycho_torch.validation import describe_problems
+
+__all__ = ["SOURCE_KEYS", "Exactness", "FileSource", "ResolvedRun", "SimulatedSource", "Source"]
+
+
+SOURCE_KEYS = ("file", "source", "sha256", "positions", "units", "required")
+"""Keys of a scan in a spec."""
+
+
+class _Strict:
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
+
+
+@dataclass(frozen=True)
+class Exactness(_Strict):
+    """The exactness profile that the run executes under, and its number of threads."""
+
+    profile: Literal["strict", "portable", "portable-sse"]
+    threads: int
+
+
+@dataclass(frozen=True)
+class FileSource(_Strict):
+    """A scan that is read from a file.
+
+    Parameters
+    ----------
+    name
+        The file's name without its folder.
+    sha256, size
+        Digest and number of bytes of the file as it was found.
+    positions, units
+        How it is read, as in ``DataConfig``.
+    header
+        What its header says.
+    url
+        Where it can be fetched from; None when nobody said.
+    """
+
+    name: str
+    sha256: str
+    size: int
+    positions: str
+    units: str
+    header: ScanHeader
+    url: str | None = None
+    kind: Literal["file"] = "file"
+
+
+@dataclass(frozen=True)
+class SimulatedSource(_Strict):
+    """A scan that is simulated from its description.
+
+    Parameters
+    ----------
+    simulate
+        The description.
+    """
+
+    simulate: SimulateConfig
+    name: Literal["simulated"] = "simulated"
+    sha256: None = None
+    size: None = None
+    kind: Literal["simulated"] = "simulated"
+
+
+Source: TypeAlias = FileSource | SimulatedSource
+
+
+@dataclass(frozen=True)
+class ResolvedRun(_Strict):
+    """One run, resolved: the training payload and the run's own facts.
+
+    Parameters
+    ----------
+    name, seed
+        The run's name and its one seed.
+    payload
+        Everything the training and the reconstruction are told.
+    exactness, container, products
+        The profile, what the run executes in, and what is made after training.
+    sources
+        Role (``train``, ``test``, ``reference``) to where the scan comes from.
+    own_values, own_origins
+        Dotted key to value and origin, for every leaf that is the run's own and not the payload's.
+    notes
+        What was decided without being asked for, one sentence each.
+    """
+
+    name: str
+    seed: int
+    payload: TrainingPayload
+    exactness: Exactness
+    container: ContainerBlock
+    products: ProductsBlock
+    sources: Mapping[str, Source]
+    own_values: Mapping[str, Any]
+    own_origins: Mapping[str, Origin]
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        for name in ("sources", "own_values", "own_origins"):
+            object.__setattr__(self, name, FrozenMapping(getattr(self, name)))
+
+    @property
+    def inference(self) -> InferenceConfig:
+        """How the patches become one image."""
+        return self.payload.inference
+
+    @property
+    def digest(self) -> str:
+        """Return the sha256 of everything that was decided; the names of run and files are left out."""
+        decided = {key: value for key, (value, _) in self.leaves().items() if key not in _NOT_DECIDED}
+        data = {
+            role: [source.sha256, source.positions, source.units] if isinstance(source, FileSource) else None
+            for role, source in self.sources.items()
+        }
+        text = json.dumps(_plain({"leaves": decided, "data": data}), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def leaves(self) -> dict[str, tuple[Any, Origin]]:
+        """Return every leaf by its dotted key, with its value and its origin."""
+        configs = {
+            section: getattr(self.payload, "execution_config" if section == "execution" else section)
+            for section in CONFIG_SECTIONS
+        }
+        found: dict[str, tuple[Any, Origin]] = {
+            key: (self.own_values[key], origin) for key, origin in self.own_origins.items()
+        }
+        for key, origin in self.payload.origins.items():
+            section, _, field = key.partition(".")
+            found[key] = (getattr(configs[section], field), origin)
+        return dict(sorted(found.items()))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the run as dictionaries, lists and plain values, with its digest."""
+        plain: dict[str, Any] = _plain(self)
+        return {**plain, "payload": self.payload.to_json_dict(), "digest": self.digest}
+
+    @classmethod
+    def from_json(cls, given: str | bytes | Mapping[str, Any]) -> Self:
+        """Make a run again from what :meth:`to_json` returned, or from its text.
+
+        Raises
+        ------
+        HarnessError
+            When it is no resolved run, or was altered.
+        """
+        try:
+            values = dict(given if isinstance(given, Mapping) else json.loads(given))
+        except (ValueError, TypeError) as error:
+            raise HarnessError(f"the resolved run cannot be read: {error}") from error
+        digest = values.pop("digest", None)
+        try:
+            made = TypeAdapter(cls).validate_json(json.dumps(values))
+        except pydantic.ValidationError as error:
+            told = "; ".join(describe_problems("resolved run", error).problems[:5])
+            raise HarnessError(f"the resolved run cannot be read: {told}") from None
+        if made.digest != digest:
+            raise HarnessError(
+                f"the resolved run was altered: its digest is {made.digest}, {digest} is recorded"
+            )
+        return made
+
+
+_NOT_DECIDED = frozenset({"name", *(f"data.{role}.{key}" for role in ROLES for key in SOURCE_KEYS)})
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value

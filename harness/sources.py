@@ -1,0 +1,209 @@
+"""Find the scans that a spec names, check their digests, and read their headers."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from harness.errors import HarnessError, Problem
+from harness.resolved import SimulatedSource
+from harness.spec import RunSpec
+from harness.spec_check import near
+from ptycho_torch.errors import ConfigError, DataError
+from ptycho_torch.headers import ScanHeader, read_header
+from ptycho_torch.simulate_config import ObjectConfig, ProbeConfig, ScanConfig, SimulateConfig
+
+__all__ = ["Fetch", "Found", "data_folders", "find_sources"]
+
+Fetch: TypeAlias = Callable[[str, str, str], Path]
+"""Downloads: address, sha256 and file name to the path of the checked file."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """One scan of a spec.
+
+    Parameters
+    ----------
+    header
+        What is known of it; ``header.file`` is its bare name.
+    path, sha256, size, url
+        The file on this machine; None for a simulated scan.
+    simulated
+        The simulation; None for a file.
+    """
+
+    header: ScanHeader
+    path: Path | None = None
+    sha256: str = ""
+    size: int = 0
+    url: str | None = None
+    simulated: SimulatedSource | None = None
+
+
+def data_folders(
+    options: Sequence[str | Path] = (), environ: Mapping[str, str] | None = None
+) -> tuple[Path, ...]:
+    """List the data folders: those of ``--data-dir``, then those of the variable ``HARNESS_DATA``."""
+    stated = (os.environ if environ is None else environ).get("HARNESS_DATA", "")
+    return tuple(Path(folder) for folder in (*options, *filter(None, stated.split(os.pathsep))))
+
+
+def find_sources(
+    spec: RunSpec, folders: Sequence[Path], fetch: Fetch | None
+) -> tuple[dict[str, Found], list[Problem], list[str]]:
+    """Find every scan of a spec.
+
+    Parameters
+    ----------
+    spec
+        The spec.
+    folders
+        Data folders, most wanted first; the spec's own folder comes before them.
+    fetch
+        Downloads a file; None where nothing may be downloaded.
+
+    Returns
+    -------
+    Role to what was found, the problems, and a note for every optional scan that is absent.
+    """
+    found: dict[str, Found] = {}
+    problems: list[Problem] = []
+    notes: list[str] = []
+    for role in ("train", "test", "reference"):
+        key = f"data.{role}"
+        if key not in spec.blocks:
+            continue
+        try:
+            one = (
+                _simulated(spec, key)
+                if f"{key}.simulate" in spec.blocks
+                else _file(spec, key, folders, fetch)
+            )
+        except _AbsentError as absent:
+            if spec.get(f"{key}.required", True):
+                problems.append(spec.problem(str(absent), absent.key))
+            else:
+                notes.append(f"{key} is left out: {absent}")
+        except _SourceError as error:
+            problems += [spec.problem(sentence, error.key) for sentence in str(error).split("\n")]
+        else:
+            if one is not None:
+                found[role] = one
+    problems += _twice(spec, found)
+    return found, problems, notes
+
+
+class _SourceError(HarnessError):
+    def __init__(self, sentence: str, key: str) -> None:
+        super().__init__(sentence)
+        self.key = key
+
+
+class _AbsentError(_SourceError):
+    pass
+
+
+def _simulated(spec: RunSpec, key: str) -> Found:
+    base = f"{key}.simulate"
+    blocks = {"object": ObjectConfig, "probe": ProbeConfig, "scan": ScanConfig}
+    try:
+        parts = {
+            name: block(**{field: value.value for field, value in spec.leaves(f"{base}.{name}").items()})
+            for name, block in blocks.items()
+        }
+        own = {field: value.value for field, value in spec.leaves(base).items()}
+        simulate = SimulateConfig(**own, **parts)
+    except ConfigError as error:
+        raise _SourceError(
+            "\n".join(problem.split(": ", 1)[-1] for problem in error.problems), base
+        ) from error
+    header = ScanHeader(
+        file=None,
+        N=simulate.probe.N,
+        n_frames=simulate.n_frames,
+        units="count_amplitude",
+        are_units_stated=True,
+        object_shape=(simulate.object.size_px, simulate.object.size_px),
+    )
+    return Found(header, simulated=SimulatedSource(simulate))
+
+
+def _file(spec: RunSpec, key: str, folders: Sequence[Path], fetch: Fetch | None) -> Found | None:
+    url, wanted, sha256 = (spec.get(f"{key}.{name}") for name in ("source", "file", "sha256"))
+    place = f"{key}.file" if wanted else f"{key}.source"
+    if not (url or wanted):
+        return None  # the spec has been told so
+    name = str(wanted or url.rsplit("/", 1)[-1])
+    path = _locate(name, spec.folder, folders, place)
+    if path is None and url and sha256:
+        if fetch is None:
+            raise _AbsentError(
+                f"{name} is in no data folder, and nothing is downloaded here: see {url}", place
+            )
+        try:
+            path = fetch(url, sha256, Path(name).name)
+        except HarnessError as error:
+            raise _SourceError(str(error), place) from error
+    if path is None:
+        raise _AbsentError(_nowhere(name, spec.folder, folders), place)
+    try:
+        with path.open("rb") as stream:
+            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        header = read_header(path)
+    except OSError as error:
+        if isinstance(error, DataError):
+            raise _SourceError(str(error), place) from error
+        raise _SourceError(f"{name} cannot be read: {error.strerror}", place) from error
+    except DataError as error:
+        raise _SourceError(str(error), place) from error
+    if sha256 is not None and digest != sha256:
+        raise _SourceError(
+            f"{path.name} has the sha256 {digest}: it is another file, or damaged", f"{key}.sha256"
+        )
+    if key == "data.reference" and header.object_shape is None:
+        raise _SourceError(f"{path.name} holds no reference object (objectGuess)", place)
+    header = dataclasses.replace(header, file=path.name)
+    return Found(header, path.resolve(), digest, path.stat().st_size, url)
+
+
+def _locate(name: str, spec_folder: Path, folders: Sequence[Path], place: str) -> Path | None:
+    wanted = Path(name)
+    candidates = [folder / wanted for folder in (spec_folder, *folders)]
+    candidates += [folder / wanted.name for folder in folders]
+    for candidate in candidates:
+        try:
+            if candidate.is_file():
+                return candidate
+            exists = candidate.exists()
+        except (OSError, ValueError) as error:  # a name too long, or one with a zero byte
+            raise _SourceError(f"{name!r} is no usable file name: {error}", place) from error
+        if exists:
+            kind = "a folder" if candidate.is_dir() else "no regular file"
+            raise _SourceError(f"{candidate} is {kind}, a scan is a file", place)
+    return None
+
+
+def _nowhere(name: str, spec_folder: Path, folders: Sequence[Path]) -> str:
+    looked = list(dict.fromkeys(str((folder / name).parent) for folder in (spec_folder, *folders)))
+    there = [path.name for folder in looked if Path(folder).is_dir() for path in Path(folder).iterdir()]
+    where = ", ".join(looked)
+    cure = "" if folders else "; give its folder by --data-dir or HARNESS_DATA"
+    return f"there is no file {name} in {where}{near(Path(name).name, there)}{cure}"
+
+
+def _twice(spec: RunSpec, found: Mapping[str, Found]) -> list[Problem]:
+    train, test = found.get("train"), found.get("test")
+    if train is None or test is None:
+        return []
+    same_file = train.path is not None and train.sha256 == test.sha256
+    same_simulation = train.simulated is not None and train.simulated == test.simulated
+    if not (same_file or same_simulation):
+        return []
+    cure = "give it another seed" if same_simulation else "drop it, and a fraction of the frames is held out"
+    return [spec.problem(f"is the scan that is trained on, which validates nothing: {cure}", "data.test")]
