@@ -26,7 +26,8 @@ __all__ = ["ArrayHeader", "NpzArchive", "npz_members", "open_npz"]
 MAX_HEADER_BYTES = 10_000
 """Longest npy header that is read, bytes; an honest one takes 128."""
 MAX_UNPACKED_RATIO = 200
-"""A bz2 file may unpack to this many times its size, or to a GiB if that is more."""
+"""A bz2 file may unpack to this many times its size, or to the floor if that is more."""
+UNPACKED_FLOOR_BYTES = 1 << 30
 
 _SPOOL_BYTES = 1 << 28
 _BLOCK_BYTES = 1 << 20
@@ -159,7 +160,7 @@ def open_npz(path: str | Path) -> Iterator[NpzArchive]:
 
 
 def _unpacked(packed: IO[bytes], path: Path, stack: ExitStack) -> IO[bytes]:
-    limit = max(1 << 30, MAX_UNPACKED_RATIO * path.stat().st_size)
+    limit = max(UNPACKED_FLOOR_BYTES, MAX_UNPACKED_RATIO * path.stat().st_size)
     spool = tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES)  # noqa: SIM115 - the caller's stack closes it
     stack.enter_context(spool)
     with _damage_reported(path.name, "the bz2 stream"), bz2.open(packed) as stream:

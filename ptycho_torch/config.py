@@ -13,7 +13,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from ptycho_torch.validation import Rule, describe_problems, frozen_config
+from ptycho_torch.config_rules import EXECUTION_RULES, TRAINING_RULES, refuse_lookalikes
+from ptycho_torch.validation import frozen_config
 
 __all__ = [
     "CANONICAL_DEFAULTS",
@@ -23,7 +24,6 @@ __all__ = [
     "ModelConfig",
     "PyTorchExecutionConfig",
     "TrainingConfig",
-    "describe_problems",
     "frozen_config",
 ]
 
@@ -49,13 +49,7 @@ def canonical(key: str) -> Any:
     return dataclasses.field(default=CANONICAL_DEFAULTS[key], metadata={"canonical": True})
 
 
-def _refuse_lookalikes(value: Any) -> Any:
-    if isinstance(value, bool | float):  # equal to an integer, so that a choice of integers would take it
-        raise ValueError(f"must be a whole number, not {value!r} ({type(value).__name__})")  # noqa: TRY004 - pydantic's
-    return value
-
-
-_WholeNumber = BeforeValidator(_refuse_lookalikes)
+_WholeNumber = BeforeValidator(refuse_lookalikes)
 PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0)]
@@ -152,29 +146,7 @@ class ModelConfig:
     amplitude_level: Annotated[float, Field(gt=0, lt=1)] = 0.5
 
 
-def _needs_workers(value: Any, num_workers: int) -> str | None:
-    return "needs workers: set num_workers to 1 or more" if value and num_workers == 0 else None
-
-
-def _refuse_pinning(pin_memory: bool, accelerator: str) -> str | None:
-    has_none = pin_memory and accelerator == "cpu"
-    return "is true on accelerator 'cpu', which has no pinned memory: set it to false" if has_none else None
-
-
-def _refuse_mlflow(disable_mlflow: bool, logger_backend: str | None) -> str | None:
-    is_contradiction = disable_mlflow and logger_backend == "mlflow"
-    return "is true while logger_backend is 'mlflow': drop one of the two" if is_contradiction else None
-
-
-_EXECUTION_RULES = (
-    Rule(("pin_memory", "accelerator"), _refuse_pinning),
-    Rule(("persistent_workers", "num_workers"), _needs_workers),
-    Rule(("prefetch_factor", "num_workers"), _needs_workers),
-    Rule(("disable_mlflow", "logger_backend"), _refuse_mlflow),
-)
-
-
-@frozen_config(rules=_EXECUTION_RULES)
+@frozen_config(rules=EXECUTION_RULES)
 class PyTorchExecutionConfig:
     """How a run executes: it steers run-time behaviour and never the model's topology or the data pipeline.
 
@@ -234,32 +206,7 @@ class PyTorchExecutionConfig:
     pad_eval: bool = False
 
 
-def _check_stages(
-    stage_epochs: tuple[int, ...] | None, stage_factors: tuple[float, ...], epochs: int
-) -> str | None:
-    if stage_epochs is None:
-        return None
-    if len(stage_epochs) != len(stage_factors) - 1:
-        return (
-            f"names {len(stage_epochs)} changes but stage_factors has {len(stage_factors)} stages: "
-            "give one change fewer than stages"
-        )
-    if list(stage_epochs) != sorted(set(stage_epochs)) or (stage_epochs and stage_epochs[-1] >= epochs):
-        return f"must rise and end before epoch {epochs}, not {list(stage_epochs)}"
-    return None
-
-
-def _check_warmup(lr_warmup_epochs: float, epochs: int) -> str | None:
-    return f"must be at most epochs ({epochs}), not {lr_warmup_epochs}" if lr_warmup_epochs > epochs else None
-
-
-_TRAINING_RULES = (
-    Rule(("stage_epochs", "stage_factors", "epochs"), _check_stages),
-    Rule(("lr_warmup_epochs", "epochs"), _check_warmup),
-)
-
-
-@frozen_config(rules=_TRAINING_RULES)
+@frozen_config(rules=TRAINING_RULES)
 class TrainingConfig:
     """What is optimised and for how long.
 

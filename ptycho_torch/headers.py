@@ -46,12 +46,9 @@ class ScanHeader:
         Smallest and largest position (row, column) in the file's own convention, pixels.
     object_shape
         Shape of the reference object; None without one.
-    format
-        ``npz`` (the project's own), ``tike`` or ``simulated``.
-    dtype
-        numpy's name of the frames' type, ``"<f4"``.
-    keys
-        Names of the arrays in the file.
+    format, dtype, keys
+        ``npz`` (the project's own), ``tike`` or ``simulated``; numpy's name of the frames' type; the arrays'
+        names.
     """
 
     file: str | None
@@ -113,12 +110,15 @@ def infer_units(sample: NDArray[Any]) -> str | None:
         return "count_intensity"
     precision = float(np.finfo(sample.dtype).eps)
     values = sample[np.isfinite(sample) & (sample != 0)].astype(np.float64)
-    squares = values**2
-    values, squares = values[squares < 0.05 / precision], squares[squares < 0.05 / precision]
+    values = values[values < 0.05 / precision]
     if values.size == 0:
         return None
     if np.array_equal(values, np.rint(values)):
         return "count_intensity" if values.max() > 1 else None
+    squares = values**2
+    squares = squares[squares < 0.05 / precision]
+    if squares.size == 0:
+        return None
     is_counts = np.all(np.abs(squares - np.rint(squares)) <= 4 * precision * squares)
     return "count_amplitude" if is_counts else "normalized_amplitude"
 
@@ -226,8 +226,7 @@ def _npz_header(file: str, archive: NpzArchive) -> ScanHeader:
         _check_probe(probe.shape, stack.shape[1], check.found)
     check.refuse()
     stack, probe = archive.members[name], archive.members["probeGuess"]
-    sample = check.sample(name)
-    units = check.stated("units", UNITS)
+    sample, units = check.sample(name), check.stated("units", UNITS)
     low, high = check.extent(np.stack([archive.read("ycoords"), archive.read("xcoords")], axis=1))
     positions = check.stated("positions", POSITION_CONVENTIONS)
     check.refuse()

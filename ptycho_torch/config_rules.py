@@ -1,0 +1,63 @@
+"""Conditions on configuration values that a field's type alone cannot state."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ptycho_torch.validation import Rule
+
+__all__ = ["EXECUTION_RULES", "TRAINING_RULES", "refuse_lookalikes"]
+
+
+def refuse_lookalikes(value: Any) -> Any:
+    """Refuse ``True`` and ``64.0``, which equal a whole number and would pass a choice of integers."""
+    if isinstance(value, bool | float):
+        raise ValueError(f"must be a whole number, not {value!r} ({type(value).__name__})")  # noqa: TRY004 - pydantic's
+    return value
+
+
+def _needs_workers(value: Any, num_workers: int) -> str | None:
+    return "needs workers: set num_workers to 1 or more" if value and num_workers == 0 else None
+
+
+def _refuse_pinning(pin_memory: bool, accelerator: str) -> str | None:
+    has_none = pin_memory and accelerator == "cpu"
+    return "is true on accelerator 'cpu', which has no pinned memory: set it to false" if has_none else None
+
+
+def _refuse_mlflow(disable_mlflow: bool, logger_backend: str | None) -> str | None:
+    is_contradiction = disable_mlflow and logger_backend == "mlflow"
+    return "is true while logger_backend is 'mlflow': drop one of the two" if is_contradiction else None
+
+
+EXECUTION_RULES = (
+    Rule(("pin_memory", "accelerator"), _refuse_pinning),
+    Rule(("persistent_workers", "num_workers"), _needs_workers),
+    Rule(("prefetch_factor", "num_workers"), _needs_workers),
+    Rule(("disable_mlflow", "logger_backend"), _refuse_mlflow),
+)
+
+
+def _check_stages(
+    stage_epochs: tuple[int, ...] | None, stage_factors: tuple[float, ...], epochs: int
+) -> str | None:
+    if stage_epochs is None:
+        return None
+    if len(stage_epochs) != len(stage_factors) - 1:
+        return (
+            f"names {len(stage_epochs)} changes but stage_factors has {len(stage_factors)} stages: "
+            "give one change fewer than stages"
+        )
+    if list(stage_epochs) != sorted(set(stage_epochs)) or (stage_epochs and stage_epochs[-1] >= epochs):
+        return f"must rise and end before epoch {epochs}, not {list(stage_epochs)}"
+    return None
+
+
+def _check_warmup(lr_warmup_epochs: float, epochs: int) -> str | None:
+    return f"must be at most epochs ({epochs}), not {lr_warmup_epochs}" if lr_warmup_epochs > epochs else None
+
+
+TRAINING_RULES = (
+    Rule(("stage_epochs", "stage_factors", "epochs"), _check_stages),
+    Rule(("lr_warmup_epochs", "epochs"), _check_warmup),
+)
