@@ -28,6 +28,7 @@ __all__ = [
     "digest_of_files",
     "distance",
     "git",
+    "source_digest",
     "source_files",
     "source_root",
     "work_tree",
@@ -94,6 +95,11 @@ def digest_of_files(files: Mapping[str, str]) -> str:
     """Digest a mapping of paths to sha256."""
     lines = "".join(f"{path}\0{digest}\n" for path, digest in sorted(files.items()))
     return hashlib.sha256(lines.encode("utf-8")).hexdigest()
+
+
+def source_digest(root: Path | None = None) -> str:
+    """Digest the source files below `root`, by default those that this process runs."""
+    return digest_of_files(source_files(source_root() if root is None else root))
 
 
 def git(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from harness.code_capture import Code
@@ -11,6 +12,7 @@ from harness.environment import Environment, Package
 
 __all__ = [
     "Difference",
+    "Found",
     "code_differences",
     "data_differences",
     "environment_differences",
@@ -140,11 +142,29 @@ def _change(old: str | None, new: str | None) -> str:
     return "removed" if new is None else "changed"
 
 
-def data_differences(was: Mapping[str, str], now: Mapping[str, str | None]) -> Iterator[Difference]:
-    """Yield every data set whose sha256 is not the recorded one; None stands for a file that is not found."""
+@dataclass(frozen=True)
+class Found:
+    """The file that comes nearest to a recorded one, and its sha256; both None when there is none."""
+
+    path: Path | None
+    sha256: str | None
+
+
+def data_differences(was: Mapping[str, str], now: Mapping[str, Found]) -> Iterator[Difference]:
+    """Yield every data file that is not there with its recorded sha256.
+
+    Parameters
+    ----------
+    was
+        Role to the recorded sha256.
+    now
+        Role to what was found.
+    """
     for role, digest in sorted(was.items()):
-        found = now.get(role)
-        if found is None:
+        found = now[role]
+        if found.sha256 is None:
             yield Difference("data", f"{role}: no file with sha256 {digest[:12]} was found (use --data-dir)")
-        elif found != digest:
-            yield Difference("data", f"{role}: sha256 {digest[:12]} -> {found[:12]}")
+        elif found.sha256 != digest:
+            yield Difference(
+                "data", f"{role}: {found.path} has sha256 {found.sha256[:12]}, recorded is {digest[:12]}"
+            )

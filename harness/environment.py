@@ -22,12 +22,14 @@ from pathlib import Path
 from typing import Any
 
 __all__ = [
+    "LOCK_COPY",
     "Cpu",
     "Environment",
     "Gpu",
     "Lock",
     "Package",
     "cpu",
+    "find_lock",
     "gpus",
     "interpreter",
     "packages_digest",
@@ -35,6 +37,10 @@ __all__ = [
 ]
 
 _INSTALLERS_OWN = {"INSTALLER", "RECORD", "REQUESTED", "direct_url.json", "uv_build.json", "uv_cache.json"}
+
+
+LOCK_COPY = "environment.lock"
+"""Where a run folder keeps the lock."""
 
 
 @dataclass(frozen=True)
@@ -65,10 +71,22 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Lock:
-    """The lock file that the environment is made from: its copy in the run folder, and its digest."""
+    """The lock file of the environment.
+
+    Parameters
+    ----------
+    path
+        Its copy in the run folder.
+    sha256
+        Digest of its bytes.
+    is_installed
+        Whether the environment says it was made from this lock; else it is the source tree's lock, and what
+        is installed may be something else.
+    """
 
     path: str
     sha256: str
+    is_installed: bool
 
 
 @dataclass(frozen=True)
@@ -164,6 +182,7 @@ def interpreter() -> dict[str, Any]:
     """Describe this interpreter and everything installed for it, as JSON-ready values."""
     packages = _installed(Path(__file__).resolve().parent.parent)
     return {
+        "prefix": sys.prefix,
         "python": platform.python_version(),
         "implementation": platform.python_implementation(),
         "packages": {
@@ -176,6 +195,24 @@ def interpreter() -> dict[str, Any]:
             "libc": " ".join(platform.libc_ver()),
         },
     }
+
+
+def find_lock(prefix: Path, root: Path) -> tuple[Lock, bytes] | None:
+    """Find the lock of an environment, and read it.
+
+    Parameters
+    ----------
+    prefix
+        The environment; its installer leaves a copy of the lock there.
+    root
+        The source tree, whose lock is taken where the environment names none.
+    """
+    for path in (prefix / "installed.lock", root / "docker" / "requirements-cpu.lock"):
+        if path.is_file():
+            text = path.read_bytes()
+            digest = hashlib.sha256(text).hexdigest()
+            return Lock(LOCK_COPY, digest, is_installed=path.parent == prefix), text
+    return None
 
 
 def cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> Cpu:

@@ -16,7 +16,8 @@ from pydantic import ConfigDict, JsonValue, TypeAdapter
 
 from harness.code_capture import Code
 from harness.environment import Environment
-from harness.errors import HarnessError, UserError
+from harness.errors import ExitCode, HarnessError, UserError
+from harness.outcome import CheckpointRecord, ProductRecord, Status
 from harness.store import (
     MANIFEST,
     file_digest,
@@ -50,12 +51,13 @@ __all__ = [
 MANIFEST_VERSION: Literal[1] = 1
 SCHEMA_NAME: Literal["manifest.schema.json"] = "manifest.schema.json"
 
-Status: TypeAlias = Literal["completed", "collapsed", "failed", "interrupted"]
 Scalar: TypeAlias = str | int | float | bool | None
 
 
 class DamagedError(HarnessError):
     """A file of a run is no longer what was written."""
+
+    exit_code = ExitCode.DIFFERS
 
 
 @dataclass(frozen=True)
@@ -110,26 +112,6 @@ class DataRecord:
     sha256: str
     size: int | None
     facts: Mapping[str, JsonValue]
-
-
-@dataclass(frozen=True)
-class CheckpointRecord:
-    """A checkpoint: where it is, when it was made, and its two digests."""
-
-    path: str
-    step: int
-    epoch: int
-    metric: float | None
-    sha256: str
-    tensor_digest: str
-
-
-@dataclass(frozen=True)
-class ProductRecord:
-    """A file that the run produced for use."""
-
-    path: str
-    sha256: str
 
 
 @dataclass(frozen=True)

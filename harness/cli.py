@@ -1,0 +1,226 @@
+"""The command line: parse, call, print. Everything heavy is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from harness.code_capture import source_root
+from harness.commands import (
+    check_files,
+    close_run,
+    repeat_run,
+    report_damage,
+    resolve_spec,
+    restore_run,
+)
+from harness.errors import ExitCode, HarnessError
+from ptycho_torch.errors import ConfigError, DataError, ExactnessError, NotRunnableError, PtychoError
+
+__all__ = ["cli", "main"]
+
+CommandT = TypeVar("CommandT", bound=Callable[..., Any])
+
+_REFUSALS = (ConfigError, DataError, ExactnessError, NotRunnableError)
+_path = click.Path(path_type=Path)
+
+
+def _options(*options: Callable[[CommandT], CommandT]) -> Callable[[CommandT], CommandT]:
+    def decorate(command: CommandT) -> CommandT:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+_runs_dir: Callable[[Any], Any] = click.option(
+    "--runs-dir",
+    type=_path,
+    default=Path("runs/_out"),
+    show_default=True,
+    help="Folder that holds the run folders.",
+)
+_data_dir: Callable[[Any], Any] = click.option(
+    "--data-dir",
+    "data_dirs",
+    type=_path,
+    multiple=True,
+    help="Folder to look for data in; may be given several times. HARNESS_DATA adds more.",
+)
+_set: Callable[[Any], Any] = click.option(
+    "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override a value of the spec."
+)
+_device: Callable[[Any], Any] = click.option(
+    "--device", metavar="cpu|cuda[:n]", help="Short for the accelerator and the number of devices."
+)
+_executor: Callable[[Any], Any] = click.option(
+    "--executor", "executor_name", default="local", show_default=True, help="Where the run executes."
+)
+_json: Callable[[Any], Any] = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_run: Callable[[Any], Any] = click.argument("run_name", metavar="RUN")
+_spec: Callable[[Any], Any] = click.argument("spec_path", metavar="SPEC", type=_path)
+_spec_options = _options(_spec, _set, _device, _data_dir, _executor)
+_repeat_options = _options(
+    _run,
+    _runs_dir,
+    _data_dir,
+    _executor,
+    click.option("--regardless", is_flag=True, help="Go on although data, code or environment differ."),
+)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+def cli() -> None:
+    """From a YAML spec to a training run that repeats bit by bit.
+
+    Exit codes: 0 done, 1 run failed, 2 bad input, 3 verification differs, 130 and 143 interrupted.
+    """
+
+
+@cli.command("run")
+@_spec_options
+@_runs_dir
+@click.option("--require", "required", multiple=True, metavar="METRIC>=VALUE", help="Fail below this figure.")
+def run_command(runs_dir: Path, required: tuple[str, ...], **choice: Any) -> ExitCode:
+    """Train and reconstruct what SPEC describes."""
+    from harness.gate import read_requirements, unmet
+    from harness.run import Job, run
+    from harness.screen import watching
+
+    demands = read_requirements(required)
+    executor, spec, resolved, inputs = resolve_spec(may_download=True, **choice)
+    with watching() as look:
+        job = Job(resolved, spec.text, inputs)
+        finished = run(job, executor, runs_dir, root=source_root(), look=look)
+    code = close_run(finished)
+    for sentence in unmet(demands, finished.manifest.metrics):
+        click.echo(f"not good enough: {sentence}", err=True)
+        code = code or ExitCode.RUN_FAILED
+    return code
+
+
+@cli.command("plan")
+@_spec_options
+@_json
+def plan_command(as_json: bool, **choice: Any) -> None:
+    """Print what `run` would run, with an estimate of time and memory; runs and writes nothing."""
+    from harness.plan import make_plan
+    from harness.report import plan_json, plan_lines
+
+    executor, _, resolved, inputs = resolve_spec(**choice)
+    plan = make_plan(
+        resolved, "RUN_DIR", python=executor.python, packages=executor.packages, caller=os.environ
+    )
+    _print(plan_json(plan, resolved, inputs) if as_json else plan_lines(plan, resolved, inputs))
+
+
+@cli.command("explain")
+@_spec_options
+@click.argument("key", required=False)
+@_json
+def explain_command(key: str | None, as_json: bool, **choice: Any) -> None:
+    """Say where the value of KEY comes from, and what it hides; without KEY, for every value."""
+    from harness.report import explain_json, explain_lines
+
+    _, _, resolved, _ = resolve_spec(**choice)
+    _print(explain_json(resolved, key) if as_json else explain_lines(resolved, key))
+
+
+@cli.command("new")
+@click.argument("scan", type=_path)
+@click.option("-o", "--output", type=_path, help="The spec to write; by default beside the scan.")
+def new_command(scan: Path, output: Path | None) -> None:
+    """Write a commented spec for the data file SCAN, ready to run."""
+    from harness.new_spec import write_spec
+
+    written = write_spec(scan, output)
+    click.echo(f"wrote {written}; next: harness run {written}")
+
+
+@cli.command("rerun")
+@_repeat_options
+@click.option(
+    "--restore", "is_restored", is_flag=True, help="Rebuild code and environment as they were first."
+)
+def rerun_command(is_restored: bool, **choice: Any) -> ExitCode:
+    """Run RUN once more, from its folder alone; refuse when something it depends on has changed."""
+    if is_restored:
+        restore_run(**choice)
+    _, finished = repeat_run("rerun", **choice)
+    return close_run(finished)
+
+
+@cli.command("verify")
+@_repeat_options
+@click.option("--files-only", is_flag=True, help="Only check the stored files and the data; train nothing.")
+def verify_command(files_only: bool, **choice: Any) -> ExitCode:
+    """Train RUN again in a new process and folder, and compare: bitwise, or which fact differs."""
+    from harness.verdict import judge
+
+    if files_only:
+        return check_files(choice["run_name"], choice["runs_dir"], choice["data_dirs"])
+    recorded, finished = repeat_run("verify", **choice)
+    if finished.manifest.status not in {"completed", "collapsed"}:
+        return close_run(finished)
+    verdict = judge(recorded, finished.manifest.compared)
+    click.echo(verdict.headline)
+    for sentence in verdict.sentences:
+        click.echo(f"  {sentence}")
+    click.echo(f"repeated in {finished.path}")
+    return ExitCode.OK if verdict.is_bitwise else ExitCode.DIFFERS
+
+
+@cli.command("show")
+@_run
+@_runs_dir
+@_json
+def show_command(run_name: str, runs_dir: Path, as_json: bool) -> ExitCode:
+    """Show a run: its manifest, or its journal where there is none (yet)."""
+    from harness.report import show_json, show_lines
+    from harness.store import find_run
+
+    path = find_run(run_name, runs_dir)
+    _print(show_json(path) if as_json else show_lines(path))
+    return report_damage(path)
+
+
+@cli.command("list")
+@_runs_dir
+@_json
+def list_command(runs_dir: Path, as_json: bool) -> None:
+    """List all runs with their status."""
+    from harness.report import list_json, list_lines
+
+    _print(list_json(runs_dir) if as_json else list_lines(runs_dir))
+
+
+def _print(lines: Any) -> None:
+    for line in [lines] if isinstance(lines, str) else lines:
+        click.echo(line)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    try:
+        answer = cli.main(args=arguments, prog_name="harness", standalone_mode=False)
+        return int(answer) if isinstance(answer, int) else int(ExitCode.OK)
+    except click.ClickException as error:
+        error.show()
+        return int(ExitCode.BAD_INPUT)
+    except (click.Abort, KeyboardInterrupt):
+        return int(ExitCode.INTERRUPTED)
+    except HarnessError as error:
+        click.echo(str(error), err=True)
+        return int(error.exit_code)
+    except PtychoError as error:
+        click.echo(str(error), err=True)
+        return int(ExitCode.BAD_INPUT if isinstance(error, _REFUSALS) else ExitCode.RUN_FAILED)
+    except BrokenPipeError:
+        sys.stderr.close()
+        return int(ExitCode.RUN_FAILED)

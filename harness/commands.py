@@ -1,0 +1,154 @@
+"""What the commands of the command line do, between parsing and printing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.code_capture import source_root
+from harness.errors import ExitCode, UserError
+
+if TYPE_CHECKING:
+    from harness.executors.base import Executor
+    from harness.resolve import ResolvedRun
+    from harness.run import Finished
+    from harness.spec import RunSpec
+
+__all__ = ["check_files", "close_run", "repeat_run", "report_damage", "resolve_spec", "restore_run"]
+
+
+def _data_folders(data_dirs: tuple[Path, ...]) -> tuple[Path, ...]:
+    from harness.sources import data_folders
+
+    return data_folders(data_dirs)
+
+
+def _build_executor(name: str) -> Executor:
+    from harness.executors import EXECUTORS
+
+    executor: Executor = EXECUTORS[name]()
+    return executor
+
+
+def resolve_spec(
+    spec_path: Path,
+    sets: tuple[str, ...],
+    device: str | None,
+    data_dirs: tuple[Path, ...],
+    executor_name: str,
+    may_download: bool = False,
+) -> tuple[Executor, RunSpec, ResolvedRun, Mapping[str, str]]:
+    from harness.fetch import Fetcher, cache_folder
+    from harness.resolve import resolve
+    from harness.screen import DownloadBar
+    from harness.spec import read_spec
+
+    executor = _build_executor(executor_name)
+    spec = read_spec(spec_path, (*sets, *_device_sets(device)))
+    resolution = resolve(
+        spec,
+        executor.inventory(),
+        data_dirs=_data_folders(data_dirs),
+        fetch=Fetcher(cache_folder() / "data", DownloadBar()) if may_download else None,
+    )
+    for note in resolution.run.notes:
+        click.echo(f"note: {note}", err=True)
+    return executor, spec, resolution.run, resolution.inputs
+
+
+def _device_sets(device: str | None) -> tuple[str, ...]:
+    if device is None:
+        return ()
+    kind, _, number = device.partition(":")
+    if kind not in {"cpu", "cuda"} or not (number.isdecimal() or ":" not in device):
+        raise UserError(f"--device is {device!r}: write cpu, cuda, or cuda:2 for two devices")
+    return f"execution.accelerator={kind}", *((f"execution.n_devices={number}",) if number else ())
+
+
+def repeat_run(
+    kind: Any,
+    run_name: str,
+    runs_dir: Path,
+    data_dirs: tuple[Path, ...],
+    executor_name: str,
+    regardless: bool,
+) -> tuple[Mapping[str, Any], Finished]:
+    from harness.repeat import load, repeat
+    from harness.screen import watching
+    from harness.store import find_run
+
+    recorded = load(find_run(run_name, runs_dir))
+    with watching() as look:
+        finished = repeat(
+            recorded,
+            kind,
+            _build_executor(executor_name),
+            runs_dir=runs_dir,
+            root=source_root(),
+            folders=_data_folders(data_dirs),
+            regardless=regardless,
+            look=look,
+            warn=lambda sentence: click.echo(f"note: {sentence}", err=True),
+        )
+    return recorded.manifest.compared, finished
+
+
+def restore_run(
+    run_name: str, runs_dir: Path, data_dirs: tuple[Path, ...], executor_name: str, regardless: bool
+) -> None:
+    from harness.fetch import cache_folder
+    from harness.manifest import read_manifest
+    from harness.restore import Restored, hand_over, restore_environment, restore_tree
+    from harness.store import find_run
+
+    path = find_run(run_name, runs_dir)
+    manifest = read_manifest(path)
+    cache = cache_folder().resolve()
+    click.echo(f"rebuilding code and environment in {cache}", err=True)
+    tree = restore_tree(path, manifest.code, source_root(), cache)
+    python = restore_environment(path, manifest, tree, cache, os.environ)
+    arguments = ["rerun", str(path), "--runs-dir", str(runs_dir.resolve()), "--executor", executor_name]
+    arguments += [
+        word for folder in _data_folders(data_dirs) for word in ("--data-dir", str(folder.resolve()))
+    ]
+    arguments += ["--regardless"] if regardless else []
+    hand_over(Restored(tree, python), arguments, os.environ)
+
+
+def check_files(run_name: str, runs_dir: Path, data_dirs: tuple[Path, ...]) -> ExitCode:
+    from harness.repeat import data_problems, load
+    from harness.store import find_run
+
+    path = find_run(run_name, runs_dir)
+    problems = data_problems(load(path), _data_folders(data_dirs))
+    for sentence in problems:
+        click.echo(f"damaged: {sentence}", err=True)
+    code = report_damage(path)
+    if not problems and code is ExitCode.OK:
+        click.echo("every file of the run and its data are as recorded")
+        return ExitCode.OK
+    return ExitCode.DIFFERS
+
+
+def report_damage(path: Path) -> ExitCode:
+    from harness.manifest import damaged_files, read_manifest
+    from harness.store import MANIFEST
+
+    if not (path / MANIFEST).is_file():
+        return ExitCode.OK
+    problems = damaged_files(path, read_manifest(path))
+    for sentence in problems:
+        click.echo(f"damaged: {sentence}", err=True)
+    return ExitCode.DIFFERS if problems else ExitCode.OK
+
+
+def close_run(finished: Finished) -> ExitCode:
+    from harness.run import exit_code
+    from harness.screen import print_closing
+
+    print_closing(finished)
+    return exit_code(finished)

@@ -1,0 +1,120 @@
+"""What the worker leaves behind: ``outcome.json``, written by the worker last and read by the host."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+import pydantic
+from pydantic import ConfigDict, JsonValue, TypeAdapter
+
+from harness.errors import HarnessError
+from harness.store import OUTCOME, write_json
+
+__all__ = ["CheckpointRecord", "Outcome", "ProductRecord", "Status", "plain", "read_outcome", "write_outcome"]
+
+Status: TypeAlias = Literal["completed", "collapsed", "failed", "interrupted"]
+
+
+@dataclass(frozen=True)
+class CheckpointRecord:
+    """A checkpoint: where it is, when it was made, the monitored metric then, and its two digests."""
+
+    path: str
+    step: int
+    epoch: int
+    metric: float | None
+    sha256: str
+    tensor_digest: str
+
+
+@dataclass(frozen=True)
+class ProductRecord:
+    """A file that the run produced for use."""
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a worker ended and what it made; every path is relative to the run folder.
+
+    Parameters
+    ----------
+    status, error
+        How it ended, and in one sentence why it did not complete.
+    data
+        Role to what was read: ``sha256`` always, and shape, number of frames, units and the like.
+    groups_digest, seeds
+        Digest of the groups, and every seed in use.
+    exactness_observed
+        The exactness settings that the worker found in force.
+    environment
+        What the worker reports about its libraries.
+    checkpoints, products
+        Files made.
+    final_tensor_digest, optimizer_digest
+        Of the last state: weights, and optimizer.
+    metrics, timings, collapse
+        Figures; seconds; the collapse assessment.
+    """
+
+    status: Status
+    error: str | None = None
+    data: Mapping[str, Mapping[str, JsonValue]] = field(default_factory=dict)
+    groups_digest: str | None = None
+    seeds: Mapping[str, int] = field(default_factory=dict)
+    exactness_observed: Mapping[str, JsonValue] = field(default_factory=dict)
+    environment: Mapping[str, JsonValue] = field(default_factory=dict)
+    checkpoints: tuple[CheckpointRecord, ...] = ()
+    final_tensor_digest: str | None = None
+    optimizer_digest: str | None = None
+    products: tuple[ProductRecord, ...] = ()
+    metrics: Mapping[str, JsonValue] = field(default_factory=dict)
+    timings: Mapping[str, float] = field(default_factory=dict)
+    collapse: Mapping[str, JsonValue] = field(default_factory=dict)
+
+
+@functools.cache
+def _adapter() -> TypeAdapter[Outcome]:
+    return TypeAdapter(Outcome, config=ConfigDict(extra="forbid"))
+
+
+def plain(value: Any) -> Any:
+    """Make a value JSON can hold: tuples become lists, numbers that are not finite become words."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    return value
+
+
+def write_outcome(run_dir: Path, outcome: Outcome) -> None:
+    """Write ``outcome.json`` durably."""
+    write_json(run_dir / OUTCOME, plain(_adapter().dump_python(outcome, mode="json")))
+
+
+def read_outcome(run_dir: Path) -> Outcome | None:
+    """Read ``outcome.json``; None when the worker died before it could write one.
+
+    Raises
+    ------
+    HarnessError
+        The worker wrote something else than an outcome.
+    """
+    path = run_dir / OUTCOME
+    if not path.is_file():
+        return None
+    try:
+        return _adapter().validate_json(path.read_bytes())
+    except pydantic.ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise HarnessError(f"the worker's {OUTCOME} is not an outcome: {where}: {first['msg']}") from error

@@ -1,0 +1,141 @@
+"""From a resolved run to what will be started: arguments, environment, and an estimate. Reads no disk."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ptycho_torch.profiles import environment as profile_environment
+
+if TYPE_CHECKING:
+    from harness.resolve import ResolvedRun
+
+__all__ = ["PASSED_ON", "Estimate", "Plan", "estimate", "make_plan", "worker_environment"]
+
+_FROM_CALLER = ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
+PASSED_ON = frozenset({*_FROM_CALLER, "PYTHONPATH"})
+"""Variables of the worker that hold this machine's paths or cards; they change no result."""
+
+
+_GFLOP_PER_PATTERN = 4.8
+"""Forward and backward pass of the default network at N = 64 and n_filters_scale 2."""
+_GFLOPS_PER_CORE = 65.0
+"""What one core reached in training under the ``portable`` profile."""
+_PATTERNS_STITCHED_PER_SECOND = 25.0
+_START_SECONDS = 10.0
+_IMPORTS_GB = 0.5
+_BATCH_GB_PER_PATTERN = 0.02
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A rough forecast, good to a factor of two.
+
+    Parameters
+    ----------
+    cpu_seconds
+        Processor time of the worker.
+    wall_seconds
+        Time from start to end with the threads that the run may use.
+    memory_gb
+        Largest memory of the worker, gigabytes.
+    """
+
+    cpu_seconds: float
+    wall_seconds: float
+    memory_gb: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What an executor is to start.
+
+    Parameters
+    ----------
+    run_dir
+        The run folder; the worker's only argument, and its working directory.
+    argv
+        The command, the same for every executor but for the interpreter's path.
+    environment
+        The worker's whole environment.
+    estimate
+        How long it will take and how much memory.
+    """
+
+    run_dir: str
+    argv: tuple[str, ...]
+    environment: Mapping[str, str]
+    estimate: Estimate
+
+
+def worker_environment(
+    profile: str, threads: int, caller: Mapping[str, str], packages: str | None
+) -> dict[str, str]:
+    """Build the environment of the worker, in which nothing of the caller's can change a result.
+
+    Parameters
+    ----------
+    profile, threads
+        The exactness profile.
+    caller
+        The caller's environment; what finds programs, home and temporary files is passed on, as are the
+        chosen graphics cards. Locale, time zone and Python's own variables are not.
+    packages
+        Folder that holds the packages; None when the interpreter finds them by itself.
+    """
+    settled = {name: caller[name] for name in _FROM_CALLER if name in caller}
+    settled.update(LANG="C.UTF-8", TZ="UTC", PYTHONSAFEPATH="1", PYTHONUNBUFFERED="1")
+    if packages is not None:
+        settled["PYTHONPATH"] = packages
+    settled.update(profile_environment(profile, threads))
+    return settled
+
+
+def make_plan(
+    resolved: ResolvedRun, run_dir: str, *, python: str, packages: str | None, caller: Mapping[str, str]
+) -> Plan:
+    """Plan the worker of a resolved run.
+
+    Parameters
+    ----------
+    resolved
+        The run.
+    run_dir
+        Its folder, absolute.
+    python
+        The interpreter that starts the worker.
+    packages, caller
+        As in :func:`worker_environment`.
+    """
+    exactness = resolved.exactness
+    return Plan(
+        run_dir=run_dir,
+        argv=(python, "-m", "harness.worker", run_dir),
+        environment=worker_environment(exactness.profile, exactness.threads, caller, packages),
+        estimate=estimate(resolved),
+    )
+
+
+def estimate(resolved: ResolvedRun) -> Estimate:
+    """Forecast time and memory from the sizes of network and data."""
+    payload = resolved.payload
+    model, training = payload.model, payload.training
+    patterns = model.gridsize**2
+    size = (model.N / 64) ** 2
+    # A network for larger frames has a stage more; channels enter squared.
+    gflop = (
+        _GFLOP_PER_PATTERN * size * (1 + 0.25 * math.log2(model.N / 64)) * (model.n_filters_scale / 2) ** 2
+    )
+    trained = training.n_groups * patterns * training.epochs
+    stitched = training.n_groups * patterns if resolved.products.reconstruction else 0
+    cpu = (
+        _START_SECONDS + trained * gflop / _GFLOPS_PER_CORE + stitched * size / _PATTERNS_STITCHED_PER_SECOND
+    )
+    batch = training.batch_size * patterns * size * max(1.0, model.n_filters_scale / 2)
+    return Estimate(
+        cpu_seconds=cpu,
+        wall_seconds=_START_SECONDS + (cpu - _START_SECONDS) / resolved.exactness.threads,
+        memory_gb=_IMPORTS_GB + batch * _BATCH_GB_PER_PATTERN,
+    )

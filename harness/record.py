@@ -1,0 +1,199 @@
+"""From what was asked, what it ran on and what came out to the manifest."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.code_capture import Code
+from harness.environment import Environment
+from harness.manifest import (
+    Attempt,
+    DataRecord,
+    ExactnessRecord,
+    FileRecord,
+    Leaf,
+    Manifest,
+    Origin,
+    Scalar,
+    ShadowedValue,
+)
+from harness.outcome import Outcome, plain
+from harness.store import LOG, recorded_files, utc_now
+
+if TYPE_CHECKING:
+    from harness.resolve import ResolvedRun
+    from ptycho_torch.layers import Place
+
+__all__ = ["Circumstances", "compose", "missing_outcome"]
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What surrounded a run: its code, its environment, its start, its attempts, and whom it repeats."""
+
+    spec: str
+    created: str
+    code: Code
+    environment: Environment
+    attempts: tuple[Attempt, ...]
+    repeats: Origin | None
+    recorded: Mapping[str, Any]
+
+
+def missing_outcome(exit_status: int, stops_asked: int) -> Outcome:
+    """Say how a worker ended that left no outcome.
+
+    Parameters
+    ----------
+    exit_status
+        Its exit status; the negative number of the signal that killed it.
+    stops_asked
+        How often it was asked to stop.
+    """
+    asked = stops_asked > 0 or exit_status in {-signal.SIGTERM, -signal.SIGINT}
+    if asked:
+        return Outcome("interrupted", "the worker was stopped before it could write a checkpoint")
+    if exit_status == -signal.SIGKILL:
+        return Outcome("failed", f"the worker was killed (SIGKILL), often for want of memory: see {LOG}")
+    how = f"signal {-exit_status}" if exit_status < 0 else f"status {exit_status}"
+    return Outcome("failed", f"the worker ended with {how} and left no outcome: see {LOG}")
+
+
+def compose(run_dir: Path, resolved: ResolvedRun, outcome: Outcome, around: Circumstances) -> Manifest:
+    """Compose the manifest of a run that has ended.
+
+    Parameters
+    ----------
+    run_dir
+        The run folder; its files are listed with their digests.
+    resolved, outcome, around
+        What was asked, what came out, and what surrounded it.
+    """
+    files = {name: FileRecord(**facts) for name, facts in recorded_files(run_dir).items()}
+    data = _data(resolved, outcome)
+    problems = _contradictions(files, resolved, outcome, around.code)
+    status = "failed" if problems and outcome.status in {"completed", "collapsed"} else outcome.status
+    return Manifest(
+        status=status,
+        error="; ".join([*problems, *([outcome.error] if outcome.error else [])]) or None,
+        name=resolved.name,
+        created=around.created,
+        finished=utc_now(),
+        rerun_of=around.repeats,
+        spec=around.spec,
+        resolved=_leaves(resolved),
+        overrides_applied=plain(resolved.payload.overrides_applied),
+        seeds=outcome.seeds or {"seed": resolved.seed},
+        exactness=ExactnessRecord(
+            resolved.exactness.profile, resolved.exactness.threads, plain(outcome.exactness_observed)
+        ),
+        code=around.code,
+        environment=around.environment,
+        data=data,
+        groups_digest=outcome.groups_digest,
+        checkpoints=outcome.checkpoints,
+        products=outcome.products,
+        metrics=plain(outcome.metrics),
+        collapse=plain(outcome.collapse),
+        timings=outcome.timings,
+        attempts=around.attempts,
+        files=files,
+        compared=_compared(resolved, outcome, around, data, files),
+        recorded=plain(around.recorded),
+    )
+
+
+def _contradictions(
+    files: Mapping[str, FileRecord], resolved: ResolvedRun, outcome: Outcome, code: Code
+) -> list[str]:
+    problems = []
+    made = {kept.path: kept.sha256 for kept in outcome.checkpoints}
+    made |= {product.path: product.sha256 for product in outcome.products}
+    for path, digest in made.items():
+        if path not in files:
+            problems.append(f"{path} is named by the worker but is not in the run folder")
+        elif files[path].sha256 != digest:
+            problems.append(f"{path} is not what the worker wrote")
+    for role, source in sorted(resolved.sources.items()):
+        read = outcome.data.get(role, {}).get("sha256")
+        if source.sha256 is not None and read not in {None, source.sha256}:
+            problems.append(f"the {role} data changed while the run was starting")
+    if outcome.environment.get("source_digest", code.source_digest) != code.source_digest:
+        problems.append("the source files changed while the run was starting: run it again")
+    return problems
+
+
+def _data(resolved: ResolvedRun, outcome: Outcome) -> tuple[DataRecord, ...]:
+    records = []
+    for role, source in sorted(resolved.sources.items()):
+        facts = dict(outcome.data.get(role, {}))
+        digest = facts.pop("sha256", source.sha256)
+        if digest is not None:
+            records.append(DataRecord(role, source.name, str(digest), source.size, plain(facts)))
+    return tuple(records)
+
+
+def _leaves(resolved: ResolvedRun) -> dict[str, Leaf]:
+    leaves = {}
+    for key, (value, origin) in resolved.leaves().items():
+        shadowed = tuple(
+            ShadowedValue(plain(lost.value), lost.layer, _place(lost.place)) for lost in origin.shadowed
+        )
+        place = _place(origin.place)
+        leaves[key] = Leaf(plain(value), origin.layer, shadowed, place, origin.note)
+    return leaves
+
+
+def _place(place: Place | None) -> str | None:
+    # The spec's own path is the machine's; its text is kept beside the manifest.
+    return None if place is None else f"{Path(place.file).name}:{place.line}:{place.column}"
+
+
+def _compared(
+    resolved: ResolvedRun,
+    outcome: Outcome,
+    around: Circumstances,
+    data: tuple[DataRecord, ...],
+    files: Mapping[str, FileRecord],
+) -> dict[str, Scalar]:
+    facts: dict[str, Scalar] = {
+        "inputs": resolved.digest,
+        "code.source_digest": around.code.source_digest,
+        "environment.packages_digest": around.environment.packages_digest,
+        "environment.python": ".".join(around.environment.python.split(".")[:2]),
+        "exactness.profile": resolved.exactness.profile,
+        "exactness.threads": resolved.exactness.threads,
+        "status": outcome.status,
+        "groups_digest": outcome.groups_digest,
+        "final_tensor_digest": outcome.final_tensor_digest,
+        "optimizer_digest": outcome.optimizer_digest,
+    }
+    if resolved.payload.execution_config.accelerator != "cpu":
+        facts["environment.gpu"] = "; ".join(f"{card.name} {card.driver}" for card in around.environment.gpu)
+    elif resolved.exactness.profile == "strict":
+        facts["environment.cpu"] = around.environment.cpu.model
+    facts.update({f"data.{record.role}": record.sha256 for record in data})
+    facts.update({f"checkpoints.{kept.path}": kept.tensor_digest for kept in outcome.checkpoints})
+    facts.update({f"products.{made.path}": made.sha256 for made in outcome.products})
+    facts.update(_flat("metrics", plain(outcome.metrics)))
+    if "metrics.csv" in files:
+        facts["metrics.csv"] = files["metrics.csv"].sha256
+    return facts
+
+
+def _flat(prefix: str, value: Any) -> dict[str, Scalar]:
+    if isinstance(value, Mapping):
+        return {
+            name: leaf for key, item in value.items() for name, leaf in _flat(f"{prefix}.{key}", item).items()
+        }
+    if isinstance(value, list):
+        return {
+            name: leaf
+            for number, item in enumerate(value)
+            for name, leaf in _flat(f"{prefix}.{number}", item).items()
+        }
+    return {prefix: value}

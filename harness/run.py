@@ -1,0 +1,215 @@
+"""One run, from what was resolved to its manifest. Re-runs and verification runs are the same function."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import platform
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING
+
+from harness.code_capture import Code, capture_code
+from harness.environment import LOCK_COPY, Environment
+from harness.errors import ExitCode
+from harness.manifest import Attempt, Manifest, Origin, write_manifest
+from harness.outcome import Outcome, plain, read_outcome
+from harness.plan import PASSED_ON, Plan, make_plan
+from harness.record import Circumstances, compose, missing_outcome
+from harness.store import (
+    INPUTS,
+    RESOLVED,
+    SPEC,
+    append_event,
+    create_run,
+    utc_now,
+    write_durably,
+    write_json,
+)
+
+if TYPE_CHECKING:
+    from harness.executors.base import Executor
+    from harness.resolve import ResolvedRun
+
+__all__ = ["Finished", "Job", "exit_code", "run"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be run.
+
+    Parameters
+    ----------
+    resolved
+        The run as resolved.
+    spec
+        The spec's text, verbatim.
+    inputs
+        Role to the absolute path of the data on this machine.
+    repeats
+        The run that this one repeats, if any.
+    """
+
+    resolved: ResolvedRun
+    spec: str
+    inputs: Mapping[str, str]
+    repeats: Origin | None = None
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that has ended: its folder, its manifest, and the signal that asked it to stop, if any."""
+
+    path: Path
+    manifest: Manifest
+    stopped_by: signal.Signals | None
+
+
+class _Supervision:
+    """Counts requests to stop, and lets the screen look at the progress."""
+
+    def __init__(self, lock_fd: int, look: Callable[[], None]) -> None:
+        self.lock_fd = lock_fd
+        self.signals: list[signal.Signals] = []
+        self._look = look
+
+    def stops_asked(self) -> int:
+        return len(self.signals)
+
+    def tick(self) -> None:
+        self._look()
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        self.signals.append(signal.Signals(number))
+
+
+@contextlib.contextmanager
+def _noticing_signals(supervision: _Supervision) -> Iterator[None]:
+    heard = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, supervision.note) for number in heard}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def run(
+    job: Job,
+    executor: Executor,
+    runs_dir: Path,
+    *,
+    root: Path,
+    look: Callable[[Path], None] = lambda path: None,
+) -> Finished:
+    """Run a job in a folder of its own and commit it with a manifest.
+
+    Parameters
+    ----------
+    job
+        What to run.
+    executor
+        Where to run it.
+    runs_dir
+        Folder that receives the run folder.
+    root
+        Folder that holds the packages.
+    look
+        Called with the run folder a few times a second while the worker runs.
+
+    Returns
+    -------
+    Finished
+        The run, whatever its status.
+    """
+    with create_run(runs_dir, job.resolved.name) as held:
+        path, created = held.path.resolve(), utc_now()
+        supervision = _Supervision(held.lock_fd, lambda: look(path))
+        with _noticing_signals(supervision), _journalled(path):
+            code, environment = _lay_out(job, executor, path, root)
+            plan = make_plan(
+                job.resolved,
+                str(path),
+                python=executor.python,
+                packages=executor.packages,
+                caller=os.environ,
+            )
+            attempt, outcome = _attempt(plan, executor, supervision, path)
+            around = Circumstances(
+                spec=job.spec,
+                created=created,
+                code=code,
+                environment=dataclasses.replace(environment, process=plain(outcome.environment)),
+                attempts=(attempt,),
+                repeats=job.repeats,
+                recorded=_recorded(executor, plan),
+            )
+            append_event(path, "ended", status=outcome.status)
+            manifest = write_manifest(path, compose(path, job.resolved, outcome, around))
+    return Finished(path, manifest, supervision.signals[0] if supervision.signals else None)
+
+
+@contextlib.contextmanager
+def _journalled(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except BaseException as error:
+        append_event(path, "failed", error=f"{type(error).__name__}: {error}")
+        raise
+
+
+def _lay_out(job: Job, executor: Executor, path: Path, root: Path) -> tuple[Code, Environment]:
+    for folder in ("checkpoints", "products", "logs"):
+        (path / folder).mkdir()
+    write_durably(path / SPEC, job.spec.encode("utf-8"))
+    write_json(path / RESOLVED, job.resolved.to_json())
+    # Relative, so that folder and data may move together.
+    write_json(path / INPUTS, {role: os.path.relpath(place, path) for role, place in job.inputs.items()})
+    code = capture_code(root, path)
+    environment, lock = executor.environment()
+    if lock is not None:
+        write_durably(path / LOCK_COPY, lock)
+    return code, environment
+
+
+def _attempt(
+    plan: Plan, executor: Executor, supervision: _Supervision, path: Path
+) -> tuple[Attempt, Outcome]:
+    started, clock = utc_now(), time.monotonic()
+    if supervision.signals:
+        return Attempt(started, 0.0, -supervision.signals[0]), missing_outcome(0, 1)
+    append_event(path, "started", executor=executor.name, argv=list(plan.argv[1:-1]))
+    status = executor.execute(plan, supervision)
+    attempt = Attempt(started, round(time.monotonic() - clock, 3), status)
+    append_event(path, "worker ended", exit_status=status)
+    outcome = read_outcome(path)
+    return attempt, outcome or missing_outcome(status, supervision.stops_asked())
+
+
+def _recorded(executor: Executor, plan: Plan) -> dict[str, object]:
+    return {
+        "host": platform.node(),
+        "executor": executor.name,
+        "worker_environment": {
+            name: value for name, value in plan.environment.items() if name not in PASSED_ON
+        },
+        "estimate": {
+            "cpu_seconds": round(plan.estimate.cpu_seconds, 1),
+            "memory_gb": round(plan.estimate.memory_gb, 2),
+        },
+    }
+
+
+def exit_code(finished: Finished) -> ExitCode:
+    """Return the exit code that stands for a finished run."""
+    if finished.manifest.status == "completed":
+        return ExitCode.OK
+    if finished.manifest.status == "interrupted":
+        by_keyboard = finished.stopped_by == signal.SIGINT
+        return ExitCode.INTERRUPTED if by_keyboard else ExitCode.TERMINATED
+    return ExitCode.RUN_FAILED
