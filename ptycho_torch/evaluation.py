@@ -104,7 +104,9 @@ def evaluate(
     counts = _counts(scan, counts_per_amplitude)
     loss: Loss = LOSSES[loss_name](mean_counts=mean_counts)
     mean = mean_frame(counts[train_frames]).astype(np.float32)
-    constant_loss = _mean_loss(loss, counts[train_frames], lambda frames: np.broadcast_to(mean, frames.shape), scan)
+    constant_loss = _mean_loss(
+        loss, counts[train_frames], lambda frames: np.broadcast_to(mean, frames.shape), scan
+    )
     perfect_loss = _mean_loss(loss, counts[train_frames], lambda frames: frames, scan)
     verdict = assess(
         loss=train_loss,

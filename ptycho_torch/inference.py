@@ -81,7 +81,9 @@ def predict_patches(
     with torch.inference_mode():
         for first in range(0, len(groups), batch_size):
             members = groups[first : first + batch_size]
-            amplitude = np.asarray(scan.diffraction[members], dtype=np.float32) * np.float32(scaling.input_scale)
+            amplitude = np.asarray(scan.diffraction[members], dtype=np.float32) * np.float32(
+                scaling.input_scale
+            )
             predicted = module.predict_patches(torch.from_numpy(amplitude).to(module.device))
             patches[first : first + len(members)] = predicted[:, 0].cpu().numpy()
             num_batches += 1

@@ -89,6 +89,7 @@ def train_with_lightning(
         The loss became infinite or not a number.
     """
     output = Path(payload.output_dir)
+    output.mkdir(parents=True, exist_ok=True)
     seed_everything(seed)
     datamodule = PtychoDataModule(payload, train, test, seed=seed)
     datamodule.setup("fit")
@@ -165,7 +166,7 @@ def _callbacks(
     last = folder / LAST_CHECKPOINT if execution.enable_checkpointing else None
     callbacks: list[Callback] = [
         MetricsFile(output / "metrics.csv"),
-        EarlyStopping(monitor=monitor, patience=execution.early_stop_patience, mode="min", check_finite=False),
+        EarlyStopping(monitor, patience=execution.early_stop_patience, mode="min", check_finite=False),
         Reporter(report, should_stop, last),
     ]
     if not execution.enable_checkpointing:
