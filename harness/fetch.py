@@ -49,11 +49,14 @@ class Fetcher:
         The cache.
     bar
         Shows the progress; None shows none.
+    may_download
+        Whether the network may be used; else only the cache is looked into.
     """
 
-    def __init__(self, folder: Path, bar: Bar | None = None) -> None:
+    def __init__(self, folder: Path, bar: Bar | None = None, *, may_download: bool = True) -> None:
         self.folder = folder
         self.bar = bar
+        self.may_download = may_download
 
     def __call__(self, url: str, sha256: str, name: str) -> Path:
         """Return the checked file, downloaded unless it is in the cache.
@@ -72,6 +75,8 @@ class Fetcher:
         UserError
             The file cannot be fetched, or is not the one that was asked for.
         """
+        if not (self.may_download or (self.folder / sha256 / name).is_file()):
+            raise UserError(f"{name} is in no data folder, `harness run` downloads it from {url}")
         import pooch
         import requests
 

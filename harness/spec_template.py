@@ -1,0 +1,134 @@
+"""The commented spec that ``harness new`` writes for a data file; it runs as it is."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from ptycho_torch.headers import ScanHeader
+
+__all__ = ["spec_text", "suggested_name"]
+
+_SAMPLES = {64: 16_000, 128: 8_000}
+_VALIDATION_FRACTION = 0.05
+_FEWEST_EPOCHS, _MOST_EPOCHS = 10, 200
+
+_TEMPLATE = """\
+# A run spec. `harness plan {file_name}` shows what would run, `harness run {file_name}` runs it,
+# `harness explain {file_name} KEY` tells where a value comes from.
+# Everything that is not written here has a default; the full list: docs/configuration.md
+
+name: {name}
+seed: 42                            # everything random is drawn from it
+
+data:
+  train:
+    file: {file}
+    sha256: {sha256}
+{positions}{units}  validation_fraction: {fraction}         # of the {n_frames} frames; never trained on{nphotons}
+
+model:
+  N: {N}                             # side of the frames, pixels
+  gridsize: 1                       # 2: groups of four overlapping frames explain one another
+  n_filters_scale: 1                # 2: twice the channels, about three times the time
+
+training:
+  n_groups: {n_groups}{pad}# training samples an epoch; at most the frames that are trained on
+  epochs: {epochs}
+  batch_size: 8
+  loss: poisson                     # or mae
+  lr_warmup_epochs: {warmup}
+  lr_min_ratio: 0.02
+
+execution:                          # how the run executes, never what it computes
+  accelerator: auto                 # a GPU where there is one, else the CPU
+  learning_rate: 1e-3
+  scheduler: WarmupCosine
+
+exactness:
+  profile: auto                     # portable where it can run: the same bits on every x86-64 CPU with AVX2
+  threads: 1                        # part of the result: another number gives other bits
+
+products:
+  reconstruction: true              # stitch the object
+  pictures: true                    # and draw its phase and amplitude
+"""
+
+
+def suggested_name(file: str) -> str:
+    """Make a run's name of a file's name."""
+    stem = re.sub(r"(\.npz)?(\.bz2)?$", "", file.rsplit("/", 1)[-1])
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", stem).lstrip("._-")[:64]
+    return name or "run"
+
+
+def spec_text(header: ScanHeader, *, file: str, sha256: str, spec_file: str) -> str:
+    """Write a commented spec for a scan.
+
+    Parameters
+    ----------
+    header
+        The scan's header.
+    file
+        The data file's path, relative to where the spec will stand.
+    sha256
+        Its digest.
+    spec_file
+        The spec's own path, for the comment at its head.
+    """
+    n_groups = max(1, header.n_frames - max(1, round(_VALIDATION_FRACTION * header.n_frames)))
+    epochs = round(_SAMPLES.get(header.N, _SAMPLES[128]) / n_groups)
+    epochs = min(max(epochs, _FEWEST_EPOCHS), _MOST_EPOCHS)
+    return _TEMPLATE.format(
+        file_name=spec_file,
+        name=_scalar(suggested_name(file)),
+        file=_scalar(file),
+        sha256=_scalar(sha256),
+        positions=_positions(header),
+        units=_units(header),
+        fraction=_VALIDATION_FRACTION,
+        n_frames=header.n_frames,
+        nphotons=_photons(header),
+        N=header.N,
+        n_groups=n_groups,
+        pad=" " * max(2, 24 - len(str(n_groups))),
+        epochs=epochs,
+        warmup=max(0.1, round(0.03 * epochs, 1)),
+    )
+
+
+def _scalar(text: str) -> str:
+    is_plain = re.fullmatch(r"[A-Za-z_./][A-Za-z0-9_./-]*", text) and text.lower() not in _WORDS
+    return text if is_plain else json.dumps(text)
+
+
+_WORDS = frozenset({"true", "false", "null", "none", "yes", "no", "on", "off", ".nan", ".inf"})
+
+
+def _positions(header: ScanHeader) -> str:
+    if header.format == "tike":
+        return ""
+    stated = header.positions or "ptychopinn"
+    told = (
+        "as the file states"
+        if header.positions
+        else "center, if a position is the centre of the patch's pixels"
+    )
+    return f"    positions: {stated}{' ' * max(2, 20 - len(stated))}# {told}\n"
+
+
+def _units(header: ScanHeader) -> str:
+    if header.format == "tike":
+        return ""
+    if header.units is None:
+        return "    units: normalized_amplitude     # the values do not tell: check this\n"
+    told = "as the file states" if header.are_units_stated else "told from the values of the first frames"
+    return f"    units: {header.units}{' ' * max(2, 24 - len(header.units))}# {told}\n"
+
+
+def _photons(header: ScanHeader) -> str:
+    if header.units in {"count_amplitude", "count_intensity"}:
+        return ""
+    return (
+        "\n  nphotons: 1e5                     # photons per frame: normalised data do not tell, state yours"
+    )
