@@ -367,6 +367,11 @@ class TestResolving:
         assert train({"batch_size": 24}).execution_config.inference_batch_size == 24
         assert train({"inference_batch_size": 7}).execution_config.inference_batch_size == 7
 
+    def test_what_the_machine_answered_beats_even_an_explicit_request(self) -> None:
+        payload = train({"accelerator": "auto"}, resolved={"accelerator": Value("cpu")})
+        assert payload.execution_config.accelerator == "cpu"
+        assert payload.origins["execution.accelerator"].shadowed[0].layer == "explicit override"
+
     def test_what_the_machine_answered_beats_the_request_which_stays_on_record(self) -> None:
         payload = train(
             execution_layer={"accelerator": Value("auto", PLACE)},

@@ -25,9 +25,10 @@ def test_the_documented_layers_stand_in_the_documented_order() -> None:
     assert [name for name in LAYER_NAMES if name in documented] == documented
 
 
-def test_what_the_data_say_beats_defaults_but_not_what_was_asked_for() -> None:
+def test_facts_beat_defaults_but_not_what_was_asked_for_and_answers_beat_requests() -> None:
     rank = LAYER_NAMES.index
-    assert rank("execution config") < rank("inferred from data") < rank("entry point")
+    assert rank("resolved") < rank("explicit override")
+    assert rank("execution config") < rank("trained model") < rank("inferred from data") < rank("entry point")
 
 
 @pytest.mark.parametrize(("higher", "lower"), list(itertools.combinations(LAYER_NAMES, 2)))
