@@ -1,7 +1,7 @@
 """The process that trains: reads ``resolved.json``, trains, makes the products, writes ``outcome.json``.
 
-Started by every executor as ``python -m harness.worker RUN_DIR``; nobody imports it. It resolves nothing: what
-is to be done stands in the run folder, and where the data lie on this machine in ``inputs.json``.
+Started by every executor as ``python -m harness.worker RUN_DIR``; nobody imports it. It resolves nothing:
+what is to be done stands in the run folder, and where the data lie on this machine in ``inputs.json``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 from harness.code_capture import digest_of_files, source_files, source_root
 from harness.outcome import CheckpointRecord, Outcome, ProductRecord, write_outcome
 from harness.progress import write_progress
-from harness.resolve import ResolvedRun, SimulatedSource
+from harness.resolved import ResolvedRun, SimulatedSource
 from harness.store import INPUTS, RESOLVED, append_event, file_digest, read_json, write_durably
 from ptycho_torch.callbacks import Progress, StopRequestedError
 from ptycho_torch.data.simulate import simulate_scan
@@ -89,7 +89,7 @@ class Worker:
                 seeds={"seed": resolved.seed},
                 environment={"source_digest": digest_of_files(source_files(source_root()))},
             )
-            scans, facts = _read_data(resolved, read_json(self.run_dir / INPUTS))
+            scans, facts = _read_data(resolved, self.run_dir, read_json(self.run_dir / INPUTS))
             self.note(data=facts)
         with self.phase("training"):
             payload = dataclasses.replace(resolved.payload, output_dir=str(self.run_dir))
@@ -208,7 +208,7 @@ def _record(run_dir: Path, kept: KeptCheckpoint) -> CheckpointRecord:
 
 
 def _read_data(
-    resolved: ResolvedRun, inputs: Mapping[str, str]
+    resolved: ResolvedRun, run_dir: Path, inputs: Mapping[str, str]
 ) -> tuple[dict[str, Scan], dict[str, dict[str, Any]]]:
     scans: dict[str, Scan] = {}
     facts: dict[str, dict[str, Any]] = {}
@@ -217,11 +217,12 @@ def _read_data(
             scan = simulate_scan(source.simulate)
             digest = scan_digest(scan)
         else:
-            path = Path(inputs[role])
+            path = run_dir / inputs[role]
             digest = file_digest(path)
             if digest != source.sha256:
                 raise DataError(
-                    f"{source.name}: the {role} data changed after the run was resolved: its sha256 is now {digest}"
+                    f"{source.name}: the {role} data changed after the run was resolved, "
+                    f"its sha256 is now {digest}"
                 )
             scan = read_scan(path, positions=source.positions, units=source.units)
         scans[role] = scan

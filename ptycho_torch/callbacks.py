@@ -1,4 +1,4 @@
-"""What a run does between its steps: keep checkpoints, write its metrics, report progress, stop when asked."""
+"""What a run does between its steps: keep checkpoints, write metrics, report progress, stop when asked."""
 
 from __future__ import annotations
 

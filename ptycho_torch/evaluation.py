@@ -59,15 +59,15 @@ def with_reference(scan: Scan, reference: Scan) -> Scan:
         raise DataError(f"{reference.source}: a reference needs an object, and this file holds none")
     if reference.n_frames != scan.n_frames:
         raise DataError(
-            f"{reference.source}: the reference has {reference.n_frames} frames and the scan {scan.n_frames}: "
-            "it must have been made from the same frames"
+            f"{reference.source}: the reference has {reference.n_frames} frames and the scan "
+            f"{scan.n_frames}: it must have been made from the same frames"
         )
     shift = reference.corners_px - scan.corners_px
     worst = float(np.abs(shift - np.median(shift, axis=0)).max())
     if worst > SAME_POSITIONS_PX:
         raise DataError(
-            f"{reference.source}: the reference's positions differ from the scan's by up to {worst:.2f} px beyond "
-            "a common shift: check the position conventions"
+            f"{reference.source}: the reference's positions differ from the scan's by up to {worst:.2f} px "
+            "beyond a common shift: check the position conventions"
         )
     return dataclasses.replace(scan, object=reference.object, corners_px=reference.corners_px)
 

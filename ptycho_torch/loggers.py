@@ -1,4 +1,4 @@
-"""Additional loggers, each behind an optional package; the run's own ``metrics.csv`` is written in any case."""
+"""Additional loggers, each behind an optional package; the run's own ``metrics.csv`` is always written."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
@@ -14,14 +14,12 @@ from torch import Tensor
 from torch.optim import Adam, Optimizer
 
 from ptycho_torch.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
+from ptycho_torch.data.dataset import Batch, Scaling
 from ptycho_torch.errors import DataError
 from ptycho_torch.losses import LOSSES, Loss
 from ptycho_torch.models import GENERATORS
 from ptycho_torch.physics.forward import ForwardModel
 from ptycho_torch.schedulers import SCHEDULERS
-
-if TYPE_CHECKING:
-    from ptycho_torch.data.dataset import Batch, Scaling
 
 __all__ = ["PtychoModule"]
 
@@ -113,8 +111,12 @@ class PtychoModule(pl.LightningModule):
         """Return the loss of one batch and log its mean over the epoch as ``val_loss``."""
         return self._step(batch, "val_loss")
 
+    def batch_loss(self, batch: Batch) -> Tensor:
+        """Return the loss of one batch."""
+        return self.loss(self.predict_intensity(batch), batch.measured_intensity, batch.mask)
+
     def _step(self, batch: Batch, name: str) -> Tensor:
-        loss = self.loss(self.predict_intensity(batch), batch.measured_intensity, batch.mask)
+        loss = self.batch_loss(batch)
         self.log(
             name,
             loss,
@@ -124,15 +126,6 @@ class PtychoModule(pl.LightningModule):
             batch_size=len(batch.input_amplitude),
         )
         return loss
-
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Return the batch on another device; Lightning's own version refuses frozen dataclasses."""
-        tensors = {
-            field.name: value.to(device, non_blocking=True)
-            for field in dataclasses.fields(batch)
-            if isinstance(value := getattr(batch, field.name), Tensor)
-        }
-        return dataclasses.replace(batch, **tensors)
 
     def configure_optimizers(self) -> Any:
         """Return fused Adam, whose roots are the same on every CPU, and the scheduler that was asked for."""
@@ -169,7 +162,7 @@ class PtychoModule(pl.LightningModule):
 
     @classmethod
     def from_checkpoint(
-        cls, checkpoint: Mapping[str, Any], execution: PyTorchExecutionConfig, scaling_type: type[Scaling]
+        cls, checkpoint: Mapping[str, Any], execution: PyTorchExecutionConfig
     ) -> PtychoModule:
         """Rebuild a trained module from a loaded checkpoint file.
 
@@ -179,8 +172,6 @@ class PtychoModule(pl.LightningModule):
             What ``torch.load(path, weights_only=True)`` returned.
         execution
             How the module will be executed now.
-        scaling_type
-            The ``Scaling`` dataclass.
         """
         stored = checkpoint["hyper_parameters"]
         state = checkpoint["state_dict"]
@@ -189,7 +180,7 @@ class PtychoModule(pl.LightningModule):
             training=TrainingConfig(**stored["training"]),
             execution=execution,
             probe=state["forward_model.probe"].numpy(),
-            scaling=scaling_type(**stored["scaling"]),
+            scaling=Scaling(**stored["scaling"]),
             max_offset_px=stored["max_offset_px"],
         )
         module.load_state_dict(state)
