@@ -53,7 +53,9 @@ def resolve_spec(
         spec,
         executor.inventory(),
         data_dirs=_data_folders(data_dirs),
-        fetch=Fetcher(cache_folder() / "data", DownloadBar()) if may_download else None,
+        fetch=Fetcher(
+            cache_folder() / "data", DownloadBar() if may_download else None, may_download=may_download
+        ),
     )
     for note in resolution.run.notes:
         click.echo(f"note: {note}", err=True)

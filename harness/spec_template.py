@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 
 from ptycho_torch.headers import ScanHeader
 
@@ -14,8 +15,8 @@ _VALIDATION_FRACTION = 0.05
 _FEWEST_EPOCHS, _MOST_EPOCHS = 10, 200
 
 _TEMPLATE = """\
-# A run spec. `harness plan {file_name}` shows what would run, `harness run {file_name}` runs it,
-# `harness explain {file_name} KEY` tells where a value comes from.
+# A run spec. `harness plan {spec}` shows what would run, `harness run {spec}` runs it,
+# `harness explain {spec} KEY` tells where a value comes from.
 # Everything that is not written here has a default; the full list: docs/configuration.md
 
 name: {name}
@@ -25,12 +26,14 @@ data:
   train:
     file: {file}
     sha256: {sha256}
-{positions}{units}  validation_fraction: {fraction}         # of the {n_frames} frames; never trained on{nphotons}
+{positions}{units}  validation_fraction: {fraction}         # of the {n_frames} frames; held out{nphotons}
 
 model:
   N: {N}                             # side of the frames, pixels
   gridsize: 1                       # 2: groups of four overlapping frames explain one another
   n_filters_scale: 1                # 2: twice the channels, about three times the time
+  attention: false                  # true: gates behind the encoder's stages
+  probe_big: false                  # true: the patch's outer frame is reconstructed too
 
 training:
   n_groups: {n_groups}{pad}# training samples an epoch; at most the frames that are trained on
@@ -62,7 +65,7 @@ def suggested_name(file: str) -> str:
     return name or "run"
 
 
-def spec_text(header: ScanHeader, *, file: str, sha256: str, spec_file: str) -> str:
+def spec_text(header: ScanHeader, *, file: str, sha256: str, spec: str) -> str:
     """Write a commented spec for a scan.
 
     Parameters
@@ -73,14 +76,14 @@ def spec_text(header: ScanHeader, *, file: str, sha256: str, spec_file: str) -> 
         The data file's path, relative to where the spec will stand.
     sha256
         Its digest.
-    spec_file
+    spec
         The spec's own path, for the comment at its head.
     """
     n_groups = max(1, header.n_frames - max(1, round(_VALIDATION_FRACTION * header.n_frames)))
     epochs = round(_SAMPLES.get(header.N, _SAMPLES[128]) / n_groups)
     epochs = min(max(epochs, _FEWEST_EPOCHS), _MOST_EPOCHS)
     return _TEMPLATE.format(
-        file_name=spec_file,
+        spec=shlex.quote(spec),
         name=_scalar(suggested_name(file)),
         file=_scalar(file),
         sha256=_scalar(sha256),
@@ -109,26 +112,20 @@ def _positions(header: ScanHeader) -> str:
     if header.format == "tike":
         return ""
     stated = header.positions or "ptychopinn"
-    told = (
-        "as the file states"
-        if header.positions
-        else "center, if a position is the centre of the patch's pixels"
-    )
-    return f"    positions: {stated}{' ' * max(2, 20 - len(stated))}# {told}\n"
+    told = "as the file states" if header.positions else "or center: the middle of the patch's pixels"
+    return f"    positions: {stated}{' ' * max(2, 21 - len(stated))}# {told}\n"
 
 
 def _units(header: ScanHeader) -> str:
     if header.format == "tike":
         return ""
     if header.units is None:
-        return "    units: normalized_amplitude     # the values do not tell: check this\n"
+        return "    units: normalized_amplitude      # the values do not tell: check this\n"
     told = "as the file states" if header.are_units_stated else "told from the values of the first frames"
-    return f"    units: {header.units}{' ' * max(2, 24 - len(header.units))}# {told}\n"
+    return f"    units: {header.units}{' ' * max(2, 25 - len(header.units))}# {told}\n"
 
 
 def _photons(header: ScanHeader) -> str:
     if header.units in {"count_amplitude", "count_intensity"}:
         return ""
-    return (
-        "\n  nphotons: 1e5                     # photons per frame: normalised data do not tell, state yours"
-    )
+    return "\n  nphotons: 1e5                     # photons per frame: normalised data do not tell"
