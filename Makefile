@@ -6,7 +6,8 @@
 
 VENV ?= .venv
 DEV_VENV ?= .venv-dev
-SPEC ?= runs/quickstart.yaml
+QUICKSTART = runs/quickstart.yaml
+SPEC ?= $(QUICKSTART)
 RUNS_DIR ?=
 JOBS ?= auto
 PYTEST_ARGS ?=
@@ -28,7 +29,8 @@ dev-env: ## make the environment for tests and checks in DEV_VENV (.venv-dev)
 	@tools/install.sh $(DEV_VENV) docker/requirements-dev.lock
 
 train: env ## environment, then train, reconstruct and show the result of SPEC (runs/quickstart.yaml)
-	@$(VENV)/bin/harness run $(SPEC) $(if $(RUNS_DIR),--runs-dir "$(RUNS_DIR)")
+	@$(VENV)/bin/harness run $(SPEC) $(if $(RUNS_DIR),--runs-dir "$(RUNS_DIR)") \
+		$(if $(filter $(QUICKSTART),$(SPEC)),--require 'phase_correlation>=0.8')
 
 test: dev-env ## environment, then the tests, then those of the physics again with the shape checker on
 	$(PYTEST) $(PYTEST_ARGS)
@@ -42,7 +44,7 @@ lint: dev-env ## style, types, import contracts and dead code
 	$(DEV_BIN)/ruff check
 	$(DEV_BIN)/ruff format --check
 	$(DEV_BIN)/mypy
-	$(DEV_BIN)/lint-imports
+	$(DEV_BIN)/lint-imports --no-logo
 	$(DEV_BIN)/vulture
 
 lock: ## compile the locked requirements from pyproject.toml (needs uv)
