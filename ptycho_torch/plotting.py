@@ -165,6 +165,10 @@ def _draw_comparison(aligned: Aligned, metrics: Mapping[str, float], title: str)
         ):
             _show(figure, axes, np.ma.asarray(image), aligned.origin_px, look, "")
             axes.set_title(f"{_unit(name)}: {kind}", fontsize=9, loc="left")
+            if axes is not panels[line][0]:
+                axes.set_yticks([])
+            if line == 0:
+                axes.set_xticks([])
     figure.suptitle(title, fontsize=10)
     figure.supxlabel(_caption(metrics), fontsize=8)
     return _png(figure)
