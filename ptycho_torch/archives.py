@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Any
 
 from ptycho_torch.errors import DataError, DataFileNotFoundError
-from ptycho_torch.layers import FrozenMapping
 
 if TYPE_CHECKING:
     import numpy as np
@@ -76,7 +76,7 @@ class NpzArchive:
     def __init__(self, file: zipfile.ZipFile, source: str) -> None:
         self.source = source
         self._file = file
-        self.members: Mapping[str, ArrayHeader] = FrozenMapping(_read_headers(file, source))
+        self.members: Mapping[str, ArrayHeader] = MappingProxyType(_read_headers(file, source))
 
     def read(self, name: str, max_items: int | None = None) -> NDArray[Any]:
         """Read one array, or the first items of it in the order of storage.

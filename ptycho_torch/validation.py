@@ -12,7 +12,6 @@ from typing import Any, NamedTuple, TypeVar, dataclass_transform, overload
 import pydantic
 from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass as pydantic_dataclass
-from pydantic_core import ErrorDetails
 
 from ptycho_torch.errors import ConfigError
 
@@ -103,14 +102,14 @@ def describe_problems(name: str, error: pydantic.ValidationError, legal: Iterabl
     return ConfigError([f"{head}: {text}" for head, text in zip(heads, texts, strict=True)], keys)
 
 
-def _demand(key: str, detail: ErrorDetails, fields: list[str]) -> str:
+def _demand(key: str, detail: Any, fields: list[str]) -> str:
     kind, value = detail["type"], detail["input"]
     if kind == "missing":
         return "is required"
     if kind == "unexpected_keyword_argument":
         return f"does not exist{near_miss(key, fields)}"
     if kind == "value_error":
-        return detail["msg"].removeprefix("Value error, ")
+        return str(detail["msg"]).removeprefix("Value error, ")
     context = detail.get("ctx", {})
     demand = _DEMANDS[kind].format(**context) if kind in _DEMANDS else detail["msg"].lower()
     type_name = f" ({type(value).__name__})" if kind in _TYPE_PROBLEMS and value is not None else ""

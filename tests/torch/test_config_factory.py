@@ -1,9 +1,6 @@
 from __future__ import annotations
 
-import copy
 import dataclasses
-import json
-import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -11,25 +8,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from ptycho_torch.config import SECTIONS, PyTorchExecutionConfig
 from ptycho_torch.config_factory import (
-    InferencePayload,
-    TrainingPayload,
     create_inference_payload,
     create_training_payload,
 )
 from ptycho_torch.config_keys import ENTRY_POINTS
 from ptycho_torch.errors import ConfigError, DataError, DataFileNotFoundError
-from ptycho_torch.headers import ScanHeader
-from ptycho_torch.layers import Place, Shadowed, Value
+from ptycho_torch.layers import Shadowed, Value
+from tests.torch.sample_payloads import HEADER, NORMALIZED, PLACE, problems_of, train
 from tests.torch.sample_scans import project_arrays, save, save_project_scan, tike_arrays
-
-HEADER = ScanHeader(file=None, N=64, n_frames=2000, units="count_amplitude")
-NORMALIZED = dataclasses.replace(HEADER, units="normalized_amplitude")
-PLACE = Place("run.yaml", 7, 3)
 
 
 @pytest.fixture
@@ -42,16 +31,6 @@ def model(tmp_path: Path) -> Path:
     path = tmp_path / "last.ckpt"
     path.write_bytes(b"weights")
     return path
-
-
-def train(*overrides: dict[str, Any], header: ScanHeader = HEADER, **keywords: Any) -> TrainingPayload:
-    return create_training_payload(header, "out", [*overrides, {"n_groups": 512}], **keywords)
-
-
-def problems_of(*overrides: dict[str, Any], **keywords: Any) -> dict[str, str]:
-    with pytest.raises(ConfigError) as caught:
-        train(*overrides, **keywords)
-    return dict(zip(caught.value.keys, caught.value.problems, strict=True))
 
 
 class TestExecutionConfigOverrides:
@@ -166,55 +145,6 @@ class TestPrecedence:
             f"{name}.{field.name}" for name, kind in SECTIONS.items() for field in dataclasses.fields(kind)
         }
         assert set(train().origins) == keys
-
-
-class TestKeys:
-    @pytest.mark.parametrize("key", ["epochs", "training.epochs", "nepochs", "training.nepochs"])
-    def test_a_key_may_be_flat_dotted_or_ptychopinns(self, key: str) -> None:
-        assert train({key: 9}).training.epochs == 9
-
-    def test_an_alias_is_on_record(self) -> None:
-        origin = train({"nepochs": Value(9, PLACE)}).origins["training.epochs"]
-        assert (origin.note, origin.place) == ("alias nepochs", PLACE)
-
-    @pytest.mark.parametrize("twice", [("epochs", "nepochs"), ("epochs", "training.epochs")])
-    def test_one_field_under_two_keys_is_an_error(self, twice: tuple[str, str]) -> None:
-        assert "given twice" in problems_of(dict.fromkeys(twice, 9))["training.epochs"]
-
-    @pytest.mark.parametrize(
-        ("key", "hint"),
-        [
-            ("epocs", "did you mean 'epochs'?"),
-            ("training.batchsize", "did you mean 'training.batch_size'?"),
-            ("trainig.epochs", "write training.epochs"),
-            ("data.batch_size", "write training.batch_size"),
-            ("zzz", "legal sections: data, model, training, inference, execution"),
-        ],
-    )
-    def test_an_unknown_key_is_an_error_with_a_hint(self, key: str, hint: str) -> None:
-        assert hint in problems_of({key: 1})[key]
-
-    @pytest.mark.parametrize("key", ["batch_size", "n_groups", "nphotons", "nepochs", "N"])
-    def test_a_canonical_key_in_the_execution_layer_is_an_error(self, key: str) -> None:
-        found = problems_of(execution_layer={key: Value(1, PLACE)})
-        assert "is no execution knob but belongs to" in found[key]
-
-    def test_an_execution_layer_keeps_the_places_of_its_values(self) -> None:
-        payload = train(execution_layer={"num_workers": Value(0, PLACE)})
-        origin = payload.origins["execution.num_workers"]
-        assert (origin.layer, origin.place) == ("execution config", PLACE)
-
-    def test_an_instance_and_a_layer_of_execution_knobs_cannot_both_be_given(self) -> None:
-        with pytest.raises(ConfigError, match="both given"):
-            train(execution_config=PyTorchExecutionConfig(), execution_layer={})
-
-    @pytest.mark.parametrize("value", [{"a": 1}, np.int64(4), Path("x"), float("inf"), [1, object()]])
-    def test_a_value_that_is_not_plain_is_an_error(self, value: Any) -> None:
-        assert set(problems_of({"epochs": value})) == {"training.epochs"}
-
-    def test_an_unknown_entry_point_is_an_error(self) -> None:
-        with pytest.raises(ConfigError, match="did you mean 'train'"):
-            train(entry_point="trian")
 
 
 class TestProblems:
@@ -413,60 +343,6 @@ class TestInference:
     def test_a_training_key_has_no_part_in_inference(self, model: Path) -> None:
         with pytest.raises(ConfigError, match="epochs: belongs to training, which has no part in this"):
             create_inference_payload(model, HEADER, "out", {"epochs": 3})
-
-
-counts = st.integers(min_value=1, max_value=10**12)
-positive = st.floats(min_value=1e-300, max_value=1e300, exclude_min=True)
-
-
-class TestJson:
-    @settings(deadline=None, derandomize=True, max_examples=40)
-    @given(n_groups=counts, nphotons=positive, learning_rate=positive, line=counts)
-    def test_a_training_payload_survives_json_to_the_last_bit(
-        self, n_groups: int, nphotons: float, learning_rate: float, line: int
-    ) -> None:
-        place = Place('läufe/ein "spec".yaml', line, 1)
-        overrides = {
-            "n_groups": n_groups,
-            "nphotons": Value(nphotons, place),
-            "learning_rate": learning_rate,
-            "stage_epochs": [3, 4],
-            "logger_backend": "csv",
-        }
-        payload = create_training_payload(HEADER, "out", overrides)
-        written = json.dumps(payload.to_json_dict(), allow_nan=False)
-        read = TrainingPayload.from_json_dict(json.loads(written))
-        assert read == payload
-        assert json.dumps(read.to_json_dict()) == written
-        assert repr(read) == repr(payload)
-
-    def test_an_inference_payload_survives_json(self, scan: Path, model: Path) -> None:
-        payload = create_inference_payload(model, scan, "out", trained=train())
-        written = json.dumps(payload.to_json_dict(), allow_nan=False)
-        assert InferencePayload.from_json_dict(json.loads(written)) == payload
-
-    def test_what_was_not_written_by_a_payload_is_refused(self) -> None:
-        good = train().to_json_dict()
-        with pytest.raises(ConfigError, match="surprise: does not exist"):
-            TrainingPayload.from_json_dict(good | {"surprise": 1})
-        with pytest.raises(ConfigError, match="output_dir: is required"):
-            TrainingPayload.from_json_dict({key: good[key] for key in good if key != "output_dir"})
-        without_loss = {key: value for key, value in good["training"].items() if key != "loss"}
-        with pytest.raises(ConfigError, match=r"training\.loss: is required"):
-            TrainingPayload.from_json_dict(good | {"training": without_loss})
-        with pytest.raises(ConfigError, match=r"training\.n_groups: must be at least 1"):
-            TrainingPayload.from_json_dict(good | {"training": good["training"] | {"n_groups": 0}})
-        impossible = good["execution_config"] | {"pin_memory": True}
-        with pytest.raises(ConfigError, match="no pinned memory"):
-            TrainingPayload.from_json_dict(good | {"execution_config": impossible})
-
-    def test_a_payload_cannot_be_changed_but_copied_and_pickled(self) -> None:
-        payload = train()
-        with pytest.raises(dataclasses.FrozenInstanceError):
-            payload.output_dir = "elsewhere"  # type: ignore[misc]
-        with pytest.raises(TypeError):
-            payload.overrides_applied["n_groups"] = 1  # type: ignore[index]
-        assert copy.deepcopy(payload) == pickle.loads(pickle.dumps(payload)) == payload
 
 
 def test_the_factories_load_neither_torch_nor_numpy() -> None:
