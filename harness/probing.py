@@ -34,7 +34,10 @@ def probe_execution(spec: RunSpec, inventory: Inventory) -> tuple[Value, list[Pr
     device = _DEVICES.get(requested) or ("cuda" if "cuda" in inventory.accelerators else "cpu")
     if device not in inventory.accelerators:
         has = ", ".join(inventory.accelerators)
-        refuse("execution.accelerator", f"asks for {_NAMES[device]} ({requested}), but {executor} has: {has}")
+        refuse(
+            "execution.accelerator",
+            f"asks for {_NAMES[device]} ({requested}), but {executor} has {has}: use cpu",
+        )
     wanted = spec.get("execution.n_devices", 1)
     if device == "cuda" and wanted > len(inventory.gpu_names) > 0:
         refuse("execution.n_devices", f"is {wanted}, but {executor} has {len(inventory.gpu_names)} GPU")

@@ -30,6 +30,7 @@ _OWN_BLOCKS: Mapping[str, type[Any]] = {
     "container": ContainerBlock,
     "products": ProductsBlock,
 }
+_IN_TRAIN: Mapping[str, str] = {"data.positions": "data.train.positions", "data.units": "data.train.units"}
 _SIMULATION: Mapping[str, type[Any]] = {
     "": SimulateConfig,
     ".object": ObjectConfig,
@@ -82,8 +83,7 @@ def resolve(
     settled = {"execution.accelerator": accelerator} if accelerator.note else {}
     payload, illegal = _payload(spec, found, settled)
     known = [*spec.problems, *problems, *probed, *refused]
-    said = {problem.key for problem in known}
-    known += [problem for problem in illegal if problem.key not in said]
+    known += [problem for problem in illegal if not _is_said(problem, known)]
     if known:
         raise SpecError(sorted(known, key=_position))
     if payload is None or profile is None:
@@ -105,6 +105,14 @@ def resolve(
     )
     inputs = {role: str(one.path) for role, one in found.items() if one.path is not None}
     return Resolution(run, inputs)
+
+
+def _is_said(problem: Problem, known: list[Problem]) -> bool:
+    """Whether a problem follows from one that is known: of the same key, or of the block around it."""
+    block = problem.key.rpartition(".")[0]
+    return any(
+        one.key in {problem.key, block} or (not one.key and one.place == problem.place) for one in known
+    )
 
 
 def _position(problem: Problem) -> tuple[bool, int, int]:
@@ -149,10 +157,35 @@ def _payload(
         )
     except ConfigError as error:
         return None, [
-            spec.problem(sentence.removeprefix(f"{key}: "), key)
+            spec.problem(sentence.removeprefix(f"{key}: "), _written_key(spec, key))
             for key, sentence in zip(error.keys, error.problems, strict=True)
         ]
-    return payload if train else None, []
+    return (payload, _demand(spec, payload, train.header, test)) if train else (None, [])
+
+
+def _demand(
+    spec: RunSpec, payload: TrainingPayload, header: ScanHeader, test: ScanHeader | None
+) -> list[Problem]:
+    """Refuse more groups than the frames that are trained on can seed."""
+    data, n_groups = payload.data, payload.training.n_groups
+    n_frames = data.n_subsample or header.n_frames
+    cluster = 1 if payload.model.gridsize == 1 else data.neighbor_count + 1
+    held_out = 0
+    if data.validation_fraction > 0 and test is None:
+        held_out = max(1, round(data.validation_fraction * n_frames / cluster)) * cluster
+    if data.oversample or n_groups <= n_frames - held_out:
+        return []
+    kept = f" of which {held_out} are held out for validation" if held_out else ""
+    sentence = (
+        f"is {n_groups}, but {header.name} has {n_frames} frames{kept}: "
+        f"lower it to {max(n_frames - held_out, 1)}, or set data.oversample to true"
+    )
+    return [spec.problem(sentence, "training.n_groups")]
+
+
+def _written_key(spec: RunSpec, key: str) -> str:
+    inner = _IN_TRAIN.get(key)
+    return inner if inner is not None and spec.find(key) is None and spec.find(inner) is not None else key
 
 
 def _stand_in(spec: RunSpec) -> ScanHeader:
@@ -165,10 +198,7 @@ def _explicit(values: Mapping[str, Value], *, with_execution: bool) -> dict[str,
     given = {
         key: value for key, value in values.items() if key.count(".") == 1 and key.split(".")[0] in sections
     }
-    for field in ("positions", "units"):
-        if f"data.train.{field}" in values:
-            given[f"data.{field}"] = values[f"data.train.{field}"]
-    return given
+    return given | {key: values[inner] for key, inner in _IN_TRAIN.items() if inner in values}
 
 
 def _as_told(spec: RunSpec, header: ScanHeader) -> ScanHeader:

@@ -144,7 +144,9 @@ def read_spec(path: str | Path, sets: Sequence[str] = ()) -> RunSpec:
         keys=MappingProxyType({**reader.keys, **given.keys}),
         set_options=tuple(sets),
     )
-    found = [*problems, *reader.problems, *given_problems, *given.problems, *rule_problems(spec)]
+    unreadable = {problem.place for problem in (*problems, *given_problems)}
+    judged = [*reader.problems, *given.problems, *rule_problems(spec)]
+    found = [*problems, *given_problems, *(one for one in judged if one.place not in unreadable)]
     shown = show_lines([problem for problem in found if not _is_from_set(problem)], lines)
     shown.sort(key=lambda problem: (problem.place.line, problem.place.column) if problem.place else (0, 0))
     from_sets = [show_source(spec, problem) for problem in found if _is_from_set(problem)]

@@ -161,7 +161,7 @@ def check_leaf(value: Any, node: Node, leaf: Leaf) -> str | None:
         said = describe_problems("", error).problems[0].removeprefix(": ")
         if "should match pattern" in said:
             said = f"must be {_PATTERNS[leaf.field]}, not {_describe(node)}"
-        return f"{said}{_hint(node, annotation) or _lower_case_hint(node, said)}"
+        return f"{said}{_hint(node, annotation, said) or _lower_case_hint(node, said)}"
     return None
 
 
@@ -179,7 +179,7 @@ def _lower_case_hint(node: Node, said: str) -> str:
     return near(node.text, re.findall(r"'([^']+)'", said.partition(", not ")[0]))
 
 
-def _hint(node: Node, annotation: str) -> str:
+def _hint(node: Node, annotation: str, said: str) -> str:
     if not isinstance(node, ScalarNode):
         return ""
     wants_number = re.search(r"[Ii]nt\b|[Ff]loat\b", annotation) is not None
@@ -191,7 +191,7 @@ def _hint(node: Node, annotation: str) -> str:
         return ": drop the quotes"
     if wants_number and re.fullmatch(r"[0-9]+([_,'][0-9]+)+", text):
         return ": write the digits alone"
-    if isinstance(node.value, float) and node.value.is_integer():
+    if "whole number" in said and isinstance(node.value, float) and node.value.is_integer():
         return f": write {int(node.value)}"
     if isinstance(node.value, int | float) and "str" in annotation:
         return ": put it in quotes to make it text"

@@ -27,7 +27,9 @@ def _missing(spec: RunSpec) -> list[Problem]:
         "training.n_groups": "the number of groups is required: add 'training: {n_groups: 512}'",
     }
     for key, sentence in needed.items():
-        if key not in spec.keys and key not in spec.blocks:
+        parent = key.rpartition(".")[0]
+        is_readable = not parent or parent in spec.blocks or parent not in spec.keys
+        if is_readable and key not in spec.keys and key not in spec.blocks:
             place = spec.place(key) or Place(spec.path, 1, 1)
             problems.append(Problem(sentence, place, key))
     return problems
@@ -37,7 +39,7 @@ def _contradictions(spec: RunSpec) -> list[Problem]:
     problems = []
     for role in ROLES:
         key = f"data.{role}"
-        if key in spec.keys or key in spec.blocks:
+        if key in spec.blocks:
             problems += _source_problems(spec, key)
     for field in ("positions", "units"):
         inner, outer = f"data.train.{field}", f"data.{field}"
