@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from lightning.pytorch import LightningDataModule
@@ -51,7 +51,8 @@ class PtychoDataModule(LightningDataModule):
             raise_problems(test.source, _misfits(payload, test))
             if (test.units == "normalized_amplitude") != (train.units == "normalized_amplitude"):
                 raise DataError(
-                    f"{test.source}: holds {test.units} but {train.source} holds {train.units}: never mix units"
+                    f"{test.source}: holds {test.units} but {train.source} holds {train.units}: "
+                    "give both in one unit"
                 )
         data, gridsize = payload.data, payload.model.gridsize
         frames = select_frames(train.n_frames, data.n_subsample, seed, sequential=data.sequential_sampling)
@@ -141,7 +142,8 @@ class PtychoDataModule(LightningDataModule):
         """Load the training groups, every epoch in another keyed order."""
         if self.trainer is not None and self.trainer.world_size > 1:
             raise NotRunnableError(
-                f"execution.n_devices is {self.trainer.world_size}: samples are not yet divided among devices, set it to 1"
+                f"execution.n_devices is {self.trainer.world_size} but samples are not divided among "
+                "devices: set it to 1"
             )
         return self._loader(self._train, self._sampler, "train loader")
 
@@ -169,7 +171,7 @@ class PtychoDataModule(LightningDataModule):
         )
 
 
-def _as_is(batch: Batch) -> Batch:
+def _as_is(batch: Any) -> Any:
     return batch
 
 

@@ -158,7 +158,9 @@ class GroupDataset(Dataset[Batch]):
         self._diffraction = scan.diffraction
         self._mask = scan.mask
         self._groups = groups
-        self._offsets_px = (corners_px - corners_px.mean(axis=1, keepdims=True)).astype(np.float32)
+        self._offsets_px: NDArray[np.float32] = (corners_px - corners_px.mean(axis=1, keepdims=True)).astype(
+            np.float32
+        )
         self._input_scale = np.float32(scaling.input_scale)
         self._counts_per_amplitude = np.float32(scaling.counts_per_amplitude)
 

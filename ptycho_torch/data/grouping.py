@@ -204,18 +204,19 @@ def _check_demand(
     available = min(neighbor_count, n_frames - 1)
     if available < size - 1:
         raise DataError(
-            f"data.neighbor_count is {neighbor_count} but a group needs {size - 1} neighbours: raise it to {size - 1} or more"
+            f"data.neighbor_count is {neighbor_count} but a group needs {size - 1} neighbours: "
+            "raise it, or give more frames"
         )
     n_choices = math.comb(available, size - 1)
     if n_groups > n_frames and not is_oversampled:
         raise DataError(
-            f"training.n_groups is {n_groups} but only {n_frames} frames can be seeds: lower it to {n_frames} "
-            "or less, or set data.oversample to true"
+            f"training.n_groups is {n_groups} but only {n_frames} frames can be seeds: "
+            f"lower it to {n_frames} or less, or set data.oversample to true"
         )
     if n_groups > n_frames * n_choices:
         raise DataError(
-            f"training.n_groups is {n_groups} but {n_frames} frames form only {n_frames * n_choices} different "
-            f"groups with {available} neighbours: lower it or raise data.neighbor_count"
+            f"training.n_groups is {n_groups} but {n_frames} frames form only {n_frames * n_choices} "
+            f"different groups with {available} neighbours: lower it or raise data.neighbor_count"
         )
     return n_choices
 

@@ -6,6 +6,7 @@ import os
 import pickle
 import tempfile
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,7 +19,7 @@ _LOAD_ERRORS = (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyE
 
 
 class DurableCheckpointIO(CheckpointIO):
-    """Write checkpoints through a synced temporary file in the same folder; read them without pickled code."""
+    """Write checkpoints through a synced temporary file beside them; read them without pickled code."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None
@@ -80,7 +81,7 @@ class DurableCheckpointIO(CheckpointIO):
             raise CheckpointError(f"{path.name}: not a whole torch checkpoint ({error})") from error
         if damaged is not None:
             raise CheckpointError(
-                f"{path.name}: the checkpoint was altered, its part {damaged!r} fails its checksum"
+                f"{path.name}: the checkpoint was altered, part {damaged!r} fails its checksum"
             )
         try:
             content = torch.load(path, map_location=map_location, weights_only=True)
@@ -97,6 +98,42 @@ class DurableCheckpointIO(CheckpointIO):
         path.unlink(missing_ok=True)
         if path.parent.is_dir():
             sync_folder(path.parent)
+
+
+def resume_position(checkpoint: Mapping[str, Any]) -> tuple[int, int]:
+    """Tell where a run continues that starts again from a Lightning checkpoint.
+
+    Lightning itself would begin the epoch anew. Give the result to the sampler before its loader is
+    iterated: see :meth:`ptycho_torch.exact.sampler.KeyedBatchSampler.set_position`.
+
+    Parameters
+    ----------
+    checkpoint
+        The loaded checkpoint.
+
+    Returns
+    -------
+    tuple
+        Epoch, and how many of its batches are already processed.
+
+    Raises
+    ------
+    CheckpointError
+        When the checkpoint does not tell.
+    """
+    try:
+        loop = checkpoint["loops"]["fit_loop"]
+        epochs = loop["epoch_progress"]["current"]
+        batches = loop["epoch_loop.batch_progress"]
+        epoch, begun = int(epochs["processed"]), int(epochs["ready"])
+        batch, is_last = int(batches["current"]["processed"]), bool(batches["is_last_batch"])
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"the checkpoint does not tell where it stands in an epoch ({error!r})"
+        ) from error
+    if begun == epoch:
+        return epoch, 0
+    return (epoch + 1, 0) if is_last else (epoch, batch)
 
 
 def sync_folder(folder: Path) -> None:

@@ -36,7 +36,7 @@ def tensor_digest(state: Mapping[str, torch.Tensor]) -> str:
     """
     digest = hashlib.sha256()
     for name in sorted(state):
-        tensor = state[name]
+        tensor: object = state[name]
         if not isinstance(tensor, torch.Tensor) or tensor.layout is not torch.strided:
             raise TypeError(f"state {name!r} is a {type(tensor).__name__}, only dense tensors have a digest")
         dtype = str(tensor.dtype).removeprefix("torch.")

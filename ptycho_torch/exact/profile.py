@@ -107,7 +107,7 @@ def observe() -> dict[str, Any]:
         "mkl_cbwr_branch": _mkl_cbwr_branch(),
         "numpy_targets": _numpy_targets(),
         "cudnn": {
-            "version": torch.backends.cudnn.version(),
+            "version": torch.backends.cudnn.version(),  # type: ignore[no-untyped-call]
             "benchmark": torch.backends.cudnn.benchmark,
             "deterministic": torch.backends.cudnn.deterministic,
             "allow_tf32": torch.backends.cudnn.allow_tf32,
@@ -167,7 +167,7 @@ def _numpy_targets() -> list[str]:
 
 
 def _mkl_cbwr_branch() -> str | None:
-    if not torch.backends.mkl.is_available():
+    if not torch.backends.mkl.is_available():  # type: ignore[no-untyped-call]
         return None
     library = Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"
     if not library.exists():

@@ -44,7 +44,7 @@ class KeyedBatchSampler(Sampler[list[SampleKey]]):
 
     @property
     def sampler(self) -> KeyedBatchSampler:
-        """This sampler: Lightning looks here for :meth:`set_epoch`."""
+        """The sampler itself: Lightning looks here for :meth:`set_epoch`."""
         return self
 
     @property
@@ -87,7 +87,7 @@ class KeyedBatchSampler(Sampler[list[SampleKey]]):
         return indices
 
     def __len__(self) -> int:
-        return -(-self._n_samples // self._batch_size)
+        return (self._n_samples + self._batch_size - 1) // self._batch_size
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         epoch = self._epoch

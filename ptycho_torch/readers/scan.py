@@ -112,7 +112,8 @@ class Scan:
         if self.mask is not None:
             if self.mask.shape != (side, side) or self.mask.dtype != np.bool_:
                 problems.append(
-                    f"mask has shape {self.mask.shape} and type {self.mask.dtype} (legal: bool ({side}, {side}))"
+                    f"mask has shape {self.mask.shape} and type {self.mask.dtype} "
+                    f"(legal: bool ({side}, {side}))"
                 )
             elif not self.mask.any():
                 problems.append("the mask uses no pixel: True means that the pixel is used")
@@ -156,8 +157,8 @@ def _value_problems(stack: NDArray[np.float32], mask: NDArray[np.bool_] | None) 
     problems = []
     if bad_frames:
         problems.append(
-            f"diffraction: {len(bad_frames)} frames hold NaN or infinity, the first is frame {bad_frames[0]}: "
-            "mask the pixels or drop the frames"
+            f"diffraction: {len(bad_frames)} frames hold NaN or infinity, the first is frame "
+            f"{bad_frames[0]}: mask the pixels or drop the frames"
         )
     if negative_frames:
         problems.append(
@@ -176,9 +177,9 @@ def _outside_problems(corners_px: NDArray[np.float64], side: int, shape: tuple[i
         return []
     row, column = corners_px[outside[0]]
     return [
-        f"positions: the patches of {len(outside)} frames leave the {shape[0]}x{shape[1]} object, the first is "
-        f"frame {outside[0]} with its corner at row {row:g}, column {column:g} (legal: 0 to {limit[0]:g} and "
-        f"0 to {limit[1]:g}): check the position convention, and that x is the column"
+        f"positions: the patches of {len(outside)} frames leave the {shape[0]}x{shape[1]} object, the first "
+        f"is frame {outside[0]} with its corner at row {row:g}, column {column:g} (legal: 0 to {limit[0]:g} "
+        f"and 0 to {limit[1]:g}): check the position convention, and that x is the column"
     ]
 
 
@@ -207,12 +208,12 @@ def raise_problems(source: str, problems: Sequence[str]) -> None:
 
 
 def arrays_digest(arrays: Mapping[str, NDArray[Any]]) -> str:
-    """Digest named arrays: their names, types, shapes and values, independent of order and layout.
+    r"""Digest named arrays: their names, types, shapes and values, independent of order and layout.
 
     Parameters
     ----------
     arrays
-        Name to array. Fed to the hash sorted by name, each as ``name|dtype|shape\\n`` and its
+        Name to array. Fed to the hash sorted by name, each as ``name|dtype|shape\n`` and its
         little-endian bytes in C order.
 
     Returns

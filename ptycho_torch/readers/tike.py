@@ -54,13 +54,15 @@ def read_tike(path: Path, *, positions: str = "ptychopinn", units: str | None = 
         )
     if corners.ndim != 3 or corners.shape[0] != 1 or corners.shape[2] != 2 or corners.dtype.kind not in "fiu":
         problems.append(
-            f"scan has shape {corners.shape} and type {corners.dtype} (legal: real numbers of shape (1, J, 2))"
+            f"scan has shape {corners.shape} and type {corners.dtype} "
+            "(legal: real numbers of shape (1, J, 2))"
         )
     elif corners.shape[1] == 0:
         problems.append("scan holds no positions")
     if probe.ndim < 3 or any(side != 1 for side in probe.shape[:-3]) or probe.dtype.kind != "c":
         problems.append(
-            f"probe has shape {probe.shape} and type {probe.dtype} (legal: complex of shape (1, ..., M, N, N))"
+            f"probe has shape {probe.shape} and type {probe.dtype} "
+            "(legal: complex of shape (1, ..., M, N, N))"
         )
     raise_problems(source, problems)
     corners_px = corners[0].astype(np.float64)

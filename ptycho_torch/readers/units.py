@@ -47,8 +47,8 @@ def to_amplitude(
         )
     elif shown == "count_intensity":
         problems.append(
-            f"diffraction holds integers ({stack.dtype}) but is said to be in {units!r}: these look like counts, "
-            "set data.units to 'count_intensity'"
+            f"diffraction holds integers ({stack.dtype}) but is said to be in {units!r}: these look like "
+            "counts, set data.units to 'count_intensity'"
         )
     return stack.astype(np.float32, copy=False), str(units)
 

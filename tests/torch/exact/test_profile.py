@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from ptycho_torch.exact.profile import known_answer_test, observe
+from ptycho_torch.profiles import REQUIRED_CPU_FLAGS, environment, foreign_variables
+
+ROOT = Path(__file__).parents[3]
+REPORT = """
+import json, sys
+from ptycho_torch.errors import ExactnessError
+from ptycho_torch.exact.profile import apply_and_verify
+try:
+    print(json.dumps(apply_and_verify(sys.argv[1], int(sys.argv[2]))))
+except ExactnessError as error:
+    print(json.dumps(str(error)))
+"""
+
+
+def can_run(profile: str) -> bool:
+    if profile == "strict":
+        return True
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = set(cpuinfo.read_text().split()) if cpuinfo.exists() else set()
+    return platform.machine() == "x86_64" and flags >= REQUIRED_CPU_FLAGS[profile]
+
+
+def report(profile: str, threads: int, variables: dict[str, str]):
+    inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LD_LIBRARY_PATH") if name in os.environ}
+    finished = subprocess.run(
+        [sys.executable, "-c", REPORT, profile, str(threads)],
+        env=inherited | variables | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+    )
+    return json.loads(finished.stdout)
+
+
+@pytest.mark.parametrize("profile", ["strict", "portable", "portable-sse"])
+def test_a_profile_whose_environment_was_set_is_in_force(profile):
+    if not can_run(profile):
+        pytest.skip(f"this CPU cannot keep what profile {profile!r} promises")
+    observed = report(profile, 1, environment(profile, 1))
+    assert observed["profile"] == profile
+    assert (observed["num_threads"], observed["num_interop_threads"]) == (1, 1)
+    assert observed["deterministic_algorithms"] is True
+    assert observed["matmul_allow_tf32"] is False
+    if profile != "strict" and observed["mkl_cbwr_branch"] is not None:
+        assert observed["mkl_cbwr_branch"] == "compatible"
+    assert len(observed["known_answers"]) > 20
+
+
+def test_a_process_started_without_the_environment_is_refused_in_one_sentence():
+    sentence = report("strict", 1, environment("strict", 1) | {"OMP_DYNAMIC": "TRUE", "MKL_CBWR": "AVX2"})
+    assert "OMP_DYNAMIC is 'TRUE' instead of 'FALSE'" in sentence
+    assert "MKL_CBWR is set to 'AVX2'" in sentence
+    assert "before the process starts" in sentence
+    assert "\n" not in sentence
+
+
+def test_known_answers_repeat_and_leave_the_global_generator_alone():
+    before = torch.random.get_rng_state()
+    assert known_answer_test() == known_answer_test()
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_known_answers_are_digests_of_different_things():
+    answers = known_answer_test()
+    assert {"conv2d", "matmul", "fft2", "exp", "log", "randn", "fused_adam"} <= set(answers)
+    assert len(set(answers.values())) == len(answers)
+    assert all(len(digest) == 64 for digest in answers.values())
+
+
+def test_what_is_observed_goes_into_a_manifest_as_it_is():
+    observed = observe()
+    assert json.loads(json.dumps(observed)) == observed
+    assert set(environment("portable", 1)) | set(foreign_variables("strict", os.environ)) <= set(
+        observed["environment"]
+    )
