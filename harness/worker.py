@@ -224,7 +224,9 @@ def _read_data(
                     f"{source.name}: the {role} data changed after the run was resolved, "
                     f"its sha256 is now {digest}"
                 )
-            scan = read_scan(path, positions=source.positions, units=source.units)
+            scan = read_scan(
+                path, format=source.header.format, positions=source.positions, units=source.units
+            )
         scans[role] = scan
         facts[role] = {
             "sha256": digest,
