@@ -151,8 +151,8 @@ def r_factor(
 
 def poisson_r_factor(predicted_intensity: NDArray[Any], mask: NDArray[Any] | None = None) -> float:
     """Expect this R-factor of a perfect prediction, from which frames differ by Poisson noise only."""
-    rates = np.concatenate([[0.0], np.geomspace(1e-6, 60.0, 400)])
-    counts = np.arange(150.0)
+    rates = np.concatenate([[0.0], np.geomspace(1e-6, 1.0, 200), np.arange(1.125, 200.1, 0.125)])
+    counts = np.arange(350.0)
     log_factorial = np.array([math.lgamma(count + 1) for count in counts])
     logarithm = np.log(np.maximum(rates, 1e-300))
     probability = np.exp(counts * logarithm[:, None] - rates[:, None] - log_factorial)

@@ -55,6 +55,14 @@ def test_global_phase_ramp_and_scale_are_found_and_removed(
     np.testing.assert_allclose(aligned.object, plain.object, atol=0.02)
 
 
+def test_a_ramp_is_found_to_a_milliradian_per_pixel_under_strong_noise(known_scan: KnownScan) -> None:
+    made = reconstruct(known_scan)
+    noise = np.random.default_rng(1).normal(size=(*made.object.shape, 2)) @ [0.3, 0.3j]
+    spoiled = (made.object + noise) * ramp(made.object.shape, (0.3, -0.5))
+    aligned = align(made, spoiled, known_scan.object)
+    assert aligned.ramp_rad_per_px == pytest.approx((0.3, -0.5), abs=1e-3)
+
+
 @pytest.mark.parametrize("shift", [(0.5, 0.0), (-0.37, 0.81), (1.62, -2.25), (-3.0, 3.0)])
 def test_a_sub_pixel_shift_is_found_and_removed(known_scan: KnownScan, shift: tuple[float, float]) -> None:
     made = reconstruct(known_scan, known_scan.corners_px + shift)

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 from scipy import ndimage
+from scipy.stats import poisson
 
 from ptycho_torch.errors import DataError
 from ptycho_torch.metrics import (
@@ -139,6 +140,15 @@ def test_the_poisson_floor_is_what_poisson_noise_gives(mean_counts: float) -> No
     rates = frames().repeat(60, axis=0) / 6 * mean_counts
     counts = np.random.default_rng(1).poisson(rates)
     assert poisson_r_factor(rates) == pytest.approx(r_factor(rates, counts), rel=0.02)
+
+
+@pytest.mark.parametrize("rate", [0.7, 60.0, 199.0, 201.0, 1000.0])
+def test_the_poisson_floor_is_the_sum_over_all_counts(rate: float) -> None:
+    counts = np.arange(3000)
+    probability = poisson.pmf(counts, rate)
+    deviation = (probability * np.abs(np.sqrt(counts) - np.sqrt(rate))).sum()
+    expected = deviation / (probability * np.sqrt(counts)).sum()
+    assert poisson_r_factor(np.full((1, 4, 4), rate)) == pytest.approx(expected, rel=5e-4)
 
 
 def test_the_mean_frame_is_the_average_over_all_frames_of_all_groups() -> None:
