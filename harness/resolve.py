@@ -109,9 +109,9 @@ def resolve(
 
 def _is_said(problem: Problem, known: list[Problem]) -> bool:
     """Whether a problem follows from one that is known: of the same key, or of the block around it."""
-    block = problem.key.rpartition(".")[0]
+    keys = {problem.key, problem.key.rpartition(".")[0]} - {""}
     return any(
-        one.key in {problem.key, block} or (not one.key and one.place == problem.place) for one in known
+        one.key in keys or (not one.key and one.place == problem.place) for one in known
     )
 
 

@@ -20,8 +20,6 @@ _TITLES: Mapping[str, str] = {
     "data.train": "The scan that is trained on",
     "data.test": "The scan that is validated on; without it a fraction of the training frames is",
     "data.reference": "A known reconstruction; evaluation only",
-    "data.train.simulate": "A simulated scan in place of a file",
-    "data.test.simulate": "A simulated scan in place of a file",
     "model": "The network and the physics that it is trained through",
     "training": "What is optimised and for how long",
     "inference": "How the patches become one image",
@@ -29,6 +27,12 @@ _TITLES: Mapping[str, str] = {
     "exactness": "How far the bits must repeat",
     "container": "What the run executes in",
     "products": "What is made after training",
+}
+_PARTS: Mapping[str, str] = {
+    "simulate": "A simulated scan in place of a file",
+    "object": "The object that is scanned",
+    "probe": "The illumination",
+    "scan": "Where the probe is put",
 }
 
 
@@ -54,8 +58,8 @@ def _block(path: str, tree: Tree) -> dict[str, Any]:
         key = f"{path}.{name}" if path else name
         properties[name] = _leaf(name, inner) if isinstance(inner, Leaf) else _block(key, inner)
     schema: dict[str, Any] = {"type": ["object", "null"]}
-    if path in _TITLES:
-        schema["description"] = _TITLES[path]
+    if path:
+        schema["description"] = _TITLES.get(path) or _PARTS[path.rpartition(".")[2]]
     if path in _REQUIRED:
         schema["required"] = _REQUIRED[path]
     if path == "training":

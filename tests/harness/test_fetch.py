@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from harness.errors import SpecError, UserError
+from harness.fetch import Fetcher, cache_folder
+from harness.resolve import resolve
+from harness.spec import read_spec
+from tests.harness.spec_kit import LOCAL, write, write_scan
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    folder = tmp_path / "public"
+    folder.mkdir()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield folder, f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_a_file_is_downloaded_once_and_checked(served: tuple[Path, str], tmp_path: Path) -> None:
+    folder, address = served
+    (folder / "scan.npz").write_bytes(b"frames")
+    digest = hashlib.sha256(b"frames").hexdigest()
+    fetch = Fetcher(tmp_path / "cache")
+    path = fetch(f"{address}/scan.npz", digest, "scan.npz")
+    assert path.read_bytes() == b"frames"
+    (folder / "scan.npz").unlink()
+    assert fetch(f"{address}/scan.npz", digest, "scan.npz") == path
+    assert Fetcher(tmp_path / "cache", may_download=False)(f"{address}/scan.npz", digest, "scan.npz") == path
+
+
+def test_another_file_under_the_address_is_refused_and_not_kept(
+    served: tuple[Path, str], tmp_path: Path
+) -> None:
+    folder, address = served
+    (folder / "scan.npz").write_bytes(b"other frames")
+    with pytest.raises(UserError, match="not the file that was asked for"):
+        Fetcher(tmp_path / "cache")(f"{address}/scan.npz", "0" * 64, "scan.npz")
+    assert list((tmp_path / "cache").rglob("*.npz")) == []
+
+
+def test_an_address_that_does_not_answer_is_said_so(served: tuple[Path, str], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot be fetched"):
+        Fetcher(tmp_path / "cache")(f"{served[1]}/absent.npz", "0" * 64, "absent.npz")
+
+
+def test_nothing_is_downloaded_where_it_may_not_be(served: tuple[Path, str], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="`harness run` downloads it"):
+        Fetcher(tmp_path / "cache", may_download=False)(f"{served[1]}/scan.npz", "0" * 64, "scan.npz")
+
+
+def test_a_source_is_downloaded_when_no_folder_has_it(served: tuple[Path, str], tmp_path: Path) -> None:
+    folder, address = served
+    digest = write_scan(folder / "scan.npz")
+    train = f"{{source: '{address}/scan.npz', sha256: {digest}}}"
+    text = f"name: x\ndata:\n  train: {train}\ntraining: {{n_groups: 8}}\n"
+    spec = read_spec(write(tmp_path, text))
+    with pytest.raises(SpecError, match="nothing is downloaded here"):
+        resolve(spec, LOCAL)
+    resolution = resolve(spec, LOCAL, fetch=Fetcher(tmp_path / "cache"))
+    assert resolution.run.sources["train"].sha256 == digest
+    assert Path(resolution.inputs["train"]).is_relative_to(tmp_path / "cache")
+
+
+def test_the_cache_is_where_the_environment_says() -> None:
+    assert cache_folder({"HARNESS_CACHE": "/a"}) == Path("/a")
+    assert cache_folder({"XDG_CACHE_HOME": "/b"}) == Path("/b/ptychopinn-harness")
