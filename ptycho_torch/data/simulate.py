@@ -6,14 +6,13 @@ import numpy as np
 from scipy import ndimage
 
 from ptycho_torch.errors import DataError
+from ptycho_torch.exact.seeding import generator
 from ptycho_torch.physics.probe import annular_probe
 from ptycho_torch.physics.simulation import simulate_frames
 from ptycho_torch.readers.scan import Scan
 from ptycho_torch.simulate_config import ObjectConfig, ScanConfig, SimulateConfig
 
 __all__ = ["dead_leaves", "scan_corners_px", "simulate_scan"]
-
-_OBJECT, _POSITIONS, _PHOTONS = 1, 2, 3
 
 
 def simulate_scan(config: SimulateConfig) -> Scan:
@@ -36,12 +35,12 @@ def simulate_scan(config: SimulateConfig) -> Scan:
         stop_fraction=config.probe.stop_fraction,
         defocus_waves=config.probe.defocus_waves,
     )
-    obj = dead_leaves(config.object, _generator(config.seed, _OBJECT))
+    obj = dead_leaves(config.object, generator(config.seed, "simulate", "object"))
     corners = scan_corners_px(
-        config.scan, config.object.size_px, config.probe.N, _generator(config.seed, _POSITIONS)
+        config.scan, config.object.size_px, config.probe.N, generator(config.seed, "simulate", "positions")
     )
     counts, scale = simulate_frames(
-        obj, probe, corners, config.nphotons, _generator(config.seed, _PHOTONS)
+        obj, probe, corners, config.nphotons, generator(config.seed, "simulate", "photons")
     )
     return Scan(
         diffraction=np.sqrt(counts).astype(np.float32),
@@ -54,14 +53,14 @@ def simulate_scan(config: SimulateConfig) -> Scan:
     )
 
 
-def dead_leaves(config: ObjectConfig, generator: np.random.Generator) -> np.ndarray:
+def dead_leaves(config: ObjectConfig, randomness: np.random.Generator) -> np.ndarray:
     """Draw an object of opaque discs that cover each other.
 
     Parameters
     ----------
     config
         Size, radii, blur and the ranges of amplitude and phase.
-    generator
+    randomness
         Source of the discs.
 
     Returns
@@ -79,22 +78,22 @@ def dead_leaves(config: ObjectConfig, generator: np.random.Generator) -> np.ndar
     amplitude, phase = np.zeros((side, side)), np.zeros((side, side))
     bare = np.ones((side, side), dtype=bool)
     while bare.any():
-        inverse_square = generator.uniform(largest**-2, config.min_radius_px**-2)
+        inverse_square = randomness.uniform(largest**-2, config.min_radius_px**-2)
         radius = inverse_square**-0.5
-        row, column = generator.uniform(-largest, side + largest, size=2)
-        drawn_amplitude = generator.uniform(config.min_amplitude, config.max_amplitude)
-        drawn_phase = generator.uniform(0, config.max_phase_rad)
+        row, column = randomness.uniform(-largest, side + largest, size=2)
+        drawn_amplitude = randomness.uniform(config.min_amplitude, config.max_amplitude)
+        drawn_phase = randomness.uniform(0, config.max_phase_rad)
         seen = bare & ((rows - row) ** 2 + (columns - column) ** 2 <= radius**2)
         amplitude[seen], phase[seen] = drawn_amplitude, drawn_phase
         bare &= ~seen
     if config.blur_px > 0:
         amplitude = ndimage.gaussian_filter(amplitude, config.blur_px, mode="reflect")
         phase = ndimage.gaussian_filter(phase, config.blur_px, mode="reflect")
-    return (amplitude * np.exp(1j * phase)).astype(np.complex64)
+    return np.asarray(amplitude * np.exp(1j * phase), dtype=np.complex64)
 
 
 def scan_corners_px(
-    config: ScanConfig, object_side_px: int, N: int, generator: np.random.Generator
+    config: ScanConfig, object_side_px: int, N: int, randomness: np.random.Generator
 ) -> np.ndarray:
     """Return the corners (J, 2) of a jittered raster in the middle of the object, row by row.
 
@@ -107,16 +106,12 @@ def scan_corners_px(
     need = float(span.max()) + N + 2 * config.jitter_px + 4
     if need > object_side_px:
         raise DataError(
-            f"the scan needs an object of {need:g} px but object.size_px is {object_side_px}: enlarge the object "
-            "or lower scan.rows, scan.columns or scan.step_px"
+            f"the scan needs an object of {need:g} px but object.size_px is {object_side_px}: enlarge the "
+            "object or lower scan.rows, scan.columns or scan.step_px"
         )
     first = (object_side_px - N - span) / 2
     raster = np.stack(
         np.meshgrid(np.arange(config.rows), np.arange(config.columns), indexing="ij"), axis=-1
     ).reshape(-1, 2)
-    jitter = generator.uniform(-config.jitter_px, config.jitter_px, size=raster.shape)
+    jitter = randomness.uniform(-config.jitter_px, config.jitter_px, size=raster.shape)
     return np.asarray(first + raster * config.step_px + jitter)
-
-
-def _generator(seed: int, word: int) -> np.random.Generator:
-    return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, word])))

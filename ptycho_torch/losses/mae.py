@@ -48,7 +48,7 @@ def amplitude(intensity: Tensor) -> Tensor:
     Single-precision roots depend on the processor's reciprocal-root table, so the root is taken in double
     precision. The derivative is bounded where the amplitude vanishes.
     """
-    root: Tensor = _Amplitude.apply(intensity)
+    root: Tensor = _Amplitude.apply(intensity)  # type: ignore[no-untyped-call]
     return root
 
 
@@ -62,4 +62,5 @@ class _Amplitude(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Tensor:
         (root,) = ctx.saved_tensors
-        return gradients[0] * 0.5 / root.clamp(min=SMALLEST_AMPLITUDE)
+        gradient: Tensor = gradients[0] * 0.5 / root.clamp(min=SMALLEST_AMPLITUDE)
+        return gradient

@@ -48,10 +48,7 @@ class ConvolutionalGenerator(nn.Module):
         encoder, decoder = stage_widths(model.N, model.n_filters_scale)
         inputs = [patterns, *encoder]
         self.encoder = nn.Sequential(
-            *(
-                EncoderBlock(a, b, attention=model.attention)
-                for a, b in zip(inputs, encoder, strict=False)
-            )
+            *(EncoderBlock(a, b, attention=model.attention) for a, b in zip(inputs, encoder, strict=False))
         )
         self.amplitude = Head(
             encoder[-1],
@@ -61,9 +58,7 @@ class ConvolutionalGenerator(nn.Module):
             bias=activation_bias(model.amp_activation, model.amplitude_level),
             border=model.probe_big,
         )
-        self.phase = Head(
-            encoder[-1], decoder, 1, activation=scaled_tanh, bias=0.0, border=model.probe_big
-        )
+        self.phase = Head(encoder[-1], decoder, 1, activation=scaled_tanh, bias=0.0, border=model.probe_big)
 
     def forward(self, input_amplitude: Float32[Tensor, "B C N N"]) -> Complex64[Tensor, "B C1 N N"]:
         """Return one object patch per pattern, or one per group.

@@ -61,7 +61,8 @@ def activation_bias(name: str, level: float) -> float:
             low, high = (middle, high) if middle / (1 + math.exp(-middle)) < level else (low, middle)
         return low
     raise ConfigError(
-        [f"model.amp_activation is {name!r} (legal: {', '.join(AMPLITUDE_ACTIVATIONS)})"], ["model.amp_activation"]
+        [f"model.amp_activation is {name!r} (legal: {', '.join(AMPLITUDE_ACTIVATIONS)})"],
+        ["model.amp_activation"],
     )
 
 

@@ -39,7 +39,12 @@ class ForwardModel(nn.Module):
     weight: Tensor
 
     def __init__(
-        self, probe: np.ndarray, intensity_scale: float, *, max_offset_px: float = 0.0, window_px: int | None = None
+        self,
+        probe: np.ndarray,
+        intensity_scale: float,
+        *,
+        max_offset_px: float = 0.0,
+        window_px: int | None = None,
     ) -> None:
         super().__init__()
         if probe.ndim != 3 or probe.shape[1] != probe.shape[2]:
@@ -48,7 +53,9 @@ class ForwardModel(nn.Module):
         self.canvas_side_px = canvas_side_px(N, max_offset_px)
         self.register_buffer("probe", torch.from_numpy(np.ascontiguousarray(probe, dtype=np.complex64)))
         self.register_buffer("intensity_scale", torch.tensor(intensity_scale, dtype=torch.float32))
-        self.register_buffer("weight", merge_weight(N, N if window_px is None else window_px), persistent=False)
+        self.register_buffer(
+            "weight", merge_weight(N, N if window_px is None else window_px), persistent=False
+        )
 
     def forward(
         self, patches: Complex64[Tensor, "B C N N"], offsets_px: Float32[Tensor, "B C0 2"]

@@ -36,8 +36,8 @@ def canvas_side_px(N: int, max_offset_px: float) -> int:
     """
     if max_offset_px > N / 4:
         raise DataError(
-            f"a patch lies {max_offset_px:.1f} px from the middle of its group, but patches of {N} px are merged "
-            f"only up to {N / 4:g} px: lower data.neighbor_count or set model.gridsize to 1"
+            f"a patch lies {max_offset_px:.1f} px from the middle of its group, but patches of {N} px are "
+            f"merged only up to {N / 4:g} px: lower data.neighbor_count or set model.gridsize to 1"
         )
     margin = math.ceil(max_offset_px) + 2 if max_offset_px > 0 else 0
     return N + 2 * margin
@@ -117,9 +117,9 @@ def extract(canvas: Tensor, offsets_px: Float32[Tensor, "*lead 2"], N: int) -> T
 def merge_weight(N: int, window_px: int, device: torch.device | None = None) -> Float32[Tensor, "N N"]:
     """Return the weight with which a patch enters the merged object.
 
-    A raised cosine over the central window that falls to a floor at the window's edge, and is zero outside. The
-    taper is as wide as the window: with a steep one the negative lobes of the interpolation would drive
-    the sum of weights through zero.
+    A raised cosine over the central window that falls to a floor at the window's edge, and is zero outside.
+    The taper is as wide as the window: with a steep one the negative lobes of the interpolation would
+    drive the sum of weights through zero.
 
     Parameters
     ----------

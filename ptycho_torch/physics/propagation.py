@@ -22,4 +22,5 @@ def far_field_intensity(exit_waves: Complex64[Tensor, "*lead M N N"]) -> Float32
     """
     field = torch.fft.fft2(exit_waves, norm="ortho")
     intensity = (field.real * field.real + field.imag * field.imag).sum(dim=-3)
-    return torch.fft.fftshift(intensity, dim=(-2, -1))
+    shifted: Tensor = torch.fft.fftshift(intensity, dim=(-2, -1))
+    return shifted

@@ -44,7 +44,11 @@ def object_patches(obj: np.ndarray, corners_px: np.ndarray, N: int) -> Iterator[
 
 
 def simulate_frames(
-    obj: np.ndarray, probe: np.ndarray, corners_px: np.ndarray, nphotons: float, generator: np.random.Generator
+    obj: np.ndarray,
+    probe: np.ndarray,
+    corners_px: np.ndarray,
+    nphotons: float,
+    generator: np.random.Generator,
 ) -> tuple[np.ndarray, float]:
     """Simulate a scan: ``|F(P O)|**2`` scaled to a mean number of photons per frame, Poisson-sampled.
 
