@@ -1,4 +1,4 @@
-"""Guards of the layout: what keeps the house from growing ugly, checked on the source and in real processes."""
+"""Guards of the layout: what keeps the house from growing ugly, checked on the source and in real runs."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 import tomllib
+import typing
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,11 @@ from pathlib import Path
 import pytest
 
 from ptycho_torch import config, simulate_config
+from ptycho_torch.loggers import LOGGERS
+from ptycho_torch.losses import LOSSES
+from ptycho_torch.models import GENERATORS
+from ptycho_torch.registry import Registry
+from ptycho_torch.schedulers import SCHEDULERS
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -242,6 +248,27 @@ def test_every_configuration_field_is_read_somewhere() -> None:
         if field.name not in read
     }
     assert unread == set()
+
+
+@pytest.mark.parametrize(
+    ("owner", "field", "names"),
+    [
+        (config.ModelConfig, "generator", GENERATORS),
+        (config.TrainingConfig, "loss", LOSSES),
+        (config.PyTorchExecutionConfig, "scheduler", SCHEDULERS),
+        (config.PyTorchExecutionConfig, "logger_backend", LOGGERS),
+    ],
+    ids=["generator", "loss", "scheduler", "logger_backend"],
+)
+def test_the_legal_names_of_a_variant_are_those_of_its_table(
+    owner: type, field: str, names: Registry
+) -> None:
+    hint = typing.get_type_hints(owner)[field]
+    choices = [
+        choice for choice in (hint, *typing.get_args(hint)) if typing.get_origin(choice) is typing.Literal
+    ]
+    assert set(typing.get_args(choices[0])) == set(names)
+    assert all(names[name] is not None for name in names)
 
 
 def test_every_third_party_import_is_a_declared_dependency() -> None:
