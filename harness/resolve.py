@@ -12,7 +12,7 @@ from harness.errors import Problem, SpecError
 from harness.inventory import Inventory
 from harness.probing import probe_execution, probe_profile
 from harness.resolved import SOURCE_KEYS, Exactness, FileSource, ResolvedRun, SimulatedSource, Source
-from harness.sources import Fetch, Found, find_sources
+from harness.sources import Fetch, FoundScan, find_sources
 from harness.spec import SET_FILE, RunSpec
 from harness.spec_blocks import ContainerBlock, ExactnessBlock, ProductsBlock, RunBlock
 from ptycho_torch.config_factory import create_training_payload
@@ -110,9 +110,7 @@ def resolve(
 def _is_said(problem: Problem, known: list[Problem]) -> bool:
     """Whether a problem follows from one that is known: of the same key, or of the block around it."""
     keys = {problem.key, problem.key.rpartition(".")[0]} - {""}
-    return any(
-        one.key in keys or (not one.key and one.place == problem.place) for one in known
-    )
+    return any(one.key in keys or (not one.key and one.place == problem.place) for one in known)
 
 
 def _position(problem: Problem) -> tuple[bool, int, int]:
@@ -138,7 +136,7 @@ def _without_folders(origins: Mapping[str, Origin]) -> dict[str, Origin]:
 
 
 def _payload(
-    spec: RunSpec, found: Mapping[str, Found], resolved: Mapping[str, Value]
+    spec: RunSpec, found: Mapping[str, FoundScan], resolved: Mapping[str, Value]
 ) -> tuple[TrainingPayload | None, list[Problem]]:
     """Build the payload; where there is no scan to train on, at least find what contradicts itself."""
     train = found.get("train")
@@ -206,7 +204,7 @@ def _as_told(spec: RunSpec, header: ScanHeader) -> ScanHeader:
     return header if units is None else dataclasses.replace(header, units=units)
 
 
-def _source(spec: RunSpec, role: str, found: Found, payload: TrainingPayload) -> Source:
+def _source(spec: RunSpec, role: str, found: FoundScan, payload: TrainingPayload) -> Source:
     if found.simulated is not None:
         return found.simulated
     positions: str = payload.data.positions
@@ -226,7 +224,7 @@ def _source(spec: RunSpec, role: str, found: Found, payload: TrainingPayload) ->
     )
 
 
-def _own_leaves(spec: RunSpec, found: Mapping[str, Found], profile: Value) -> Merged:
+def _own_leaves(spec: RunSpec, found: Mapping[str, FoundScan], profile: Value) -> Merged:
     """Merge what is the run's own: the file and the command line over the blocks' defaults."""
     defaults, keys = {}, set()
     blocks = dict(_OWN_BLOCKS)

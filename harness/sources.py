@@ -18,14 +18,14 @@ from ptycho_torch.errors import ConfigError, DataError
 from ptycho_torch.headers import ScanHeader, read_header
 from ptycho_torch.simulate_config import ObjectConfig, ProbeConfig, ScanConfig, SimulateConfig
 
-__all__ = ["Fetch", "Found", "data_folders", "find_sources"]
+__all__ = ["Fetch", "FoundScan", "data_folders", "find_sources"]
 
 Fetch: TypeAlias = Callable[[str, str, str], Path]
 """Downloads: address, sha256 and file name to the path of the checked file."""
 
 
 @dataclass(frozen=True)
-class Found:
+class FoundScan:
     """One scan of a spec.
 
     Parameters
@@ -56,7 +56,7 @@ def data_folders(
 
 def find_sources(
     spec: RunSpec, folders: Sequence[Path], fetch: Fetch | None
-) -> tuple[dict[str, Found], list[Problem], list[str]]:
+) -> tuple[dict[str, FoundScan], list[Problem], list[str]]:
     """Find every scan of a spec.
 
     Parameters
@@ -72,7 +72,7 @@ def find_sources(
     -------
     Role to what was found, the problems, and a note for every optional scan that is absent.
     """
-    found: dict[str, Found] = {}
+    found: dict[str, FoundScan] = {}
     problems: list[Problem] = []
     notes: list[str] = []
     for role in ("train", "test", "reference"):
@@ -109,7 +109,7 @@ class _AbsentError(_SourceError):
     pass
 
 
-def _simulated(spec: RunSpec, key: str) -> Found:
+def _simulated(spec: RunSpec, key: str) -> FoundScan:
     base = f"{key}.simulate"
     blocks = {"object": ObjectConfig, "probe": ProbeConfig, "scan": ScanConfig}
     try:
@@ -131,10 +131,10 @@ def _simulated(spec: RunSpec, key: str) -> Found:
         are_units_stated=True,
         object_shape=(simulate.object.size_px, simulate.object.size_px),
     )
-    return Found(header, simulated=SimulatedSource(simulate))
+    return FoundScan(header, simulated=SimulatedSource(simulate))
 
 
-def _file(spec: RunSpec, key: str, folders: Sequence[Path], fetch: Fetch | None) -> Found | None:
+def _file(spec: RunSpec, key: str, folders: Sequence[Path], fetch: Fetch | None) -> FoundScan | None:
     url, wanted, sha256 = (spec.get(f"{key}.{name}") for name in ("source", "file", "sha256"))
     place = f"{key}.file" if wanted else f"{key}.source"
     if not (url or wanted):
@@ -169,7 +169,7 @@ def _file(spec: RunSpec, key: str, folders: Sequence[Path], fetch: Fetch | None)
     if key == "data.reference" and header.object_shape is None:
         raise _SourceError(f"{path.name} holds no reference object (objectGuess)", place)
     header = dataclasses.replace(header, file=path.name)
-    return Found(header, path.resolve(), digest, path.stat().st_size, url)
+    return FoundScan(header, path.resolve(), digest, path.stat().st_size, url)
 
 
 def _locate(name: str, spec_folder: Path, folders: Sequence[Path], place: str) -> Path | None:
@@ -197,7 +197,7 @@ def _nowhere(name: str, spec_folder: Path, folders: Sequence[Path]) -> str:
     return f"there is no file {name} in {where}{near(Path(name).name, there)}{cure}"
 
 
-def _twice(spec: RunSpec, found: Mapping[str, Found]) -> list[Problem]:
+def _twice(spec: RunSpec, found: Mapping[str, FoundScan]) -> list[Problem]:
     train, test = found.get("train"), found.get("test")
     if train is None or test is None:
         return []

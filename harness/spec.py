@@ -126,7 +126,7 @@ def read_spec(path: str | Path, sets: Sequence[str] = ()) -> RunSpec:
     """
     from harness.spec_check import SpecReader
     from harness.spec_rules import rule_problems
-    from harness.yaml_loader import show_lines, split_lines
+    from harness.yaml_loader import split_lines, with_source_lines
 
     raw = _read_bytes(Path(path))
     reader = SpecReader()
@@ -147,7 +147,7 @@ def read_spec(path: str | Path, sets: Sequence[str] = ()) -> RunSpec:
     unreadable = {problem.place for problem in (*problems, *given_problems)}
     judged = [*reader.problems, *given.problems, *rule_problems(spec)]
     found = [*problems, *given_problems, *(one for one in judged if one.place not in unreadable)]
-    shown = show_lines([problem for problem in found if not _is_from_set(problem)], lines)
+    shown = with_source_lines([problem for problem in found if not _is_from_set(problem)], lines)
     shown.sort(key=lambda problem: (problem.place.line, problem.place.column) if problem.place else (0, 0))
     from_sets = [show_source(spec, problem) for problem in found if _is_from_set(problem)]
     return dataclasses.replace(spec, problems=(*shown, *from_sets))
@@ -157,10 +157,10 @@ def show_source(spec: RunSpec, problem: Problem) -> Problem:
     """Give a problem the line of the spec, or the ``--set`` option, that it points at."""
     if problem.place is None or problem.source_line is not None:
         return problem
-    from harness.yaml_loader import show_lines, split_lines
+    from harness.yaml_loader import split_lines, with_source_lines
 
     lines = spec.set_options if _is_from_set(problem) else split_lines(spec.text)
-    return show_lines([problem], lines)[0]
+    return with_source_lines([problem], lines)[0]
 
 
 def _is_from_set(problem: Problem) -> bool:

@@ -26,10 +26,10 @@ __all__ = [
     "ROLES",
     "ContainerBlock",
     "ExactnessBlock",
-    "Leaf",
     "ProductsBlock",
     "RunBlock",
     "SourceBlock",
+    "SpecLeaf",
     "leaf_of",
     "spec_tree",
 ]
@@ -149,7 +149,7 @@ ALIASES: Mapping[str, str] = MappingProxyType(
 """PtychoPINN's names that a spec accepts, with ours."""
 
 
-class Leaf:
+class SpecLeaf:
     """The type of one value of a spec: a field of a block.
 
     Parameters
@@ -163,17 +163,17 @@ class Leaf:
         self.field = field
 
 
-Tree: TypeAlias = Mapping[str, "Leaf | Tree"]
+Tree: TypeAlias = Mapping[str, "SpecLeaf | Tree"]
 
 
-def _leaves(block: type[Any], *, without: tuple[str, ...] = ()) -> dict[str, Leaf | Tree]:
-    return {name: Leaf(block, name) for name in block.__dataclass_fields__ if name not in without}
+def _leaves(block: type[Any], *, without: tuple[str, ...] = ()) -> dict[str, SpecLeaf | Tree]:
+    return {name: SpecLeaf(block, name) for name in block.__dataclass_fields__ if name not in without}
 
 
 @functools.cache
 def spec_tree() -> Tree:
     """Return every legal key of a spec: blocks as mappings, values as leaves."""
-    simulate: dict[str, Leaf | Tree] = {
+    simulate: dict[str, SpecLeaf | Tree] = {
         **_leaves(SimulateConfig),
         "object": _leaves(ObjectConfig),
         "probe": _leaves(ProbeConfig),
@@ -184,7 +184,7 @@ def spec_tree() -> Tree:
     sections = {name: _leaves(block) for name, block in CONFIG_SECTIONS.items()}
     for alias, name in ALIASES.items():
         section, field = name.split(".")
-        sections[section][alias.split(".")[1]] = Leaf(CONFIG_SECTIONS[section], field)
+        sections[section][alias.split(".")[1]] = SpecLeaf(CONFIG_SECTIONS[section], field)
     roles = {
         "train": {**scan, "simulate": simulate},
         "test": {**scan, "simulate": simulate},
@@ -200,11 +200,11 @@ def spec_tree() -> Tree:
     }
 
 
-def leaf_of(key: str) -> Leaf | None:
+def leaf_of(key: str) -> SpecLeaf | None:
     """Find the type of a dotted key; None when there is no such value."""
     found: Any = spec_tree()
     for part in key.split("."):
         if not isinstance(found, Mapping) or part not in found:
             return None
         found = found[part]
-    return found if isinstance(found, Leaf) else None
+    return found if isinstance(found, SpecLeaf) else None

@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from harness.errors import Problem
-from harness.spec_blocks import ALIASES, Leaf, Tree, spec_tree
+from harness.spec_blocks import ALIASES, SpecLeaf, Tree, spec_tree
 from harness.yaml_nodes import Entry, MappingNode, Node, ScalarNode, SequenceNode
 from ptycho_torch.layers import Place, Value
 from ptycho_torch.validation import describe_problems
@@ -87,7 +87,7 @@ class SpecReader:
                 self.complain(_unknown(entry.key, path, tree), entry.place, _clip(key))
                 continue
             self.keys[key] = entry.node.place
-            if isinstance(inner, Leaf):
+            if isinstance(inner, SpecLeaf):
                 self._leaf(entry, key, inner)
             elif isinstance(entry.node, MappingNode):
                 self.blocks[key] = entry.place
@@ -98,7 +98,7 @@ class SpecReader:
                 sentence = f"is {_describe(entry.node)} where a block is expected (keys: {', '.join(inner)})"
                 self.complain(sentence, entry.node.place, key)
 
-    def _leaf(self, entry: Entry, key: str, leaf: Leaf) -> None:
+    def _leaf(self, entry: Entry, key: str, leaf: SpecLeaf) -> None:
         node, note = entry.node, ""
         if key in ALIASES:
             key, note = ALIASES[key], f"alias {entry.key}"
@@ -144,13 +144,13 @@ def _describe(node: Node) -> str:
 
 
 @functools.cache
-def _type_of(leaf: Leaf) -> tuple[TypeAdapter[Any], str]:
+def _type_of(leaf: SpecLeaf) -> tuple[TypeAdapter[Any], str]:
     annotation = get_type_hints(leaf.block, include_extras=True)[leaf.field]
     settings = ConfigDict(strict=True, allow_inf_nan=False)
     return TypeAdapter(annotation, config=settings), str(annotation)
 
 
-def check_leaf(value: Any, node: Node, leaf: Leaf) -> str | None:
+def check_leaf(value: Any, node: Node, leaf: SpecLeaf) -> str | None:
     """Say what is wrong with a value by itself, or None; contradictions are judged once all is known."""
     adapter, annotation = _type_of(leaf)
     try:

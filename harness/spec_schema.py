@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from harness.spec_blocks import Leaf, Tree, spec_tree
+from harness.spec_blocks import SpecLeaf, Tree, spec_tree
 
 __all__ = ["describe_fields", "render_schema", "spec_json_schema"]
 
@@ -56,7 +56,7 @@ def _block(path: str, tree: Tree) -> dict[str, Any]:
     properties = {}
     for name, inner in tree.items():
         key = f"{path}.{name}" if path else name
-        properties[name] = _leaf(name, inner) if isinstance(inner, Leaf) else _block(key, inner)
+        properties[name] = _leaf(name, inner) if isinstance(inner, SpecLeaf) else _block(key, inner)
     schema: dict[str, Any] = {"type": ["object", "null"]}
     if path:
         schema["description"] = _TITLES.get(path) or _PARTS[path.rpartition(".")[2]]
@@ -67,7 +67,7 @@ def _block(path: str, tree: Tree) -> dict[str, Any]:
     return {**schema, "properties": properties, "additionalProperties": False}
 
 
-def _leaf(name: str, leaf: Leaf) -> dict[str, Any]:
+def _leaf(name: str, leaf: SpecLeaf) -> dict[str, Any]:
     whole = TypeAdapter(leaf.block).json_schema()
     schema: dict[str, Any] = dict(whole["properties"][leaf.field])
     schema.pop("title", None)

@@ -17,7 +17,7 @@ from harness.errors import Problem, SpecError
 from harness.yaml_nodes import Entry, MappingNode, Node, ScalarNode, SequenceNode, resolve_plain
 from ptycho_torch.layers import Place
 
-__all__ = ["MAX_BYTES", "MAX_DEPTH", "load_yaml", "show_lines", "split_lines"]
+__all__ = ["MAX_BYTES", "MAX_DEPTH", "load_yaml", "split_lines", "with_source_lines"]
 
 MAX_BYTES = 64 * 1024
 MAX_DEPTH = 16
@@ -54,8 +54,8 @@ def load_yaml(raw: bytes, file: str, *, line: int = 1, column: int = 1) -> tuple
         _refuse_foreign(text, builder)
         root = builder.build(_events(text, builder))
     except SpecError as error:
-        raise SpecError(show_lines(error.problems, lines, line)) from None
-    return root, show_lines(builder.problems, lines, line)
+        raise SpecError(with_source_lines(error.problems, lines, line)) from None
+    return root, with_source_lines(builder.problems, lines, line)
 
 
 def split_lines(text: str) -> list[str]:
@@ -63,7 +63,7 @@ def split_lines(text: str) -> list[str]:
     return re.split("\r\n|\r|\n", text)
 
 
-def show_lines(problems: Iterable[Problem], lines: Sequence[str], first: int = 1) -> list[Problem]:
+def with_source_lines(problems: Iterable[Problem], lines: Sequence[str], first: int = 1) -> list[Problem]:
     """Give each problem the line of text that stands at its place; `first` is the number of ``lines[0]``."""
     shown = []
     for problem in problems:
