@@ -6,10 +6,11 @@ import dataclasses
 import functools
 import hashlib
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import pydantic
 from pydantic import ConfigDict, JsonValue, TypeAdapter
@@ -148,6 +149,7 @@ class Manifest:
     machine without changing the result stands in ``recorded``.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
     status: Status
     error: str | None
     name: str
@@ -179,7 +181,7 @@ class Manifest:
 
 @functools.cache
 def _adapter() -> TypeAdapter[Manifest]:
-    return TypeAdapter(Manifest, config=ConfigDict(extra="forbid"))
+    return TypeAdapter(Manifest)
 
 
 def manifest_json_schema() -> dict[str, Any]:
@@ -271,3 +273,7 @@ def summary(run_dir: Path) -> dict[str, Any]:
         manifest = read_manifest(run_dir)
         facts = {"name": manifest.name, "created": manifest.created}
     return {"path": str(run_dir), "status": status, **facts}
+
+
+if __name__ == "__main__":
+    sys.stdout.write(json.dumps(manifest_json_schema(), indent=1) + "\n")

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
 import pydantic
 from pydantic import ConfigDict, JsonValue, TypeAdapter
@@ -15,9 +15,13 @@ from pydantic import ConfigDict, JsonValue, TypeAdapter
 from harness.errors import HarnessError
 from harness.store import OUTCOME, write_json
 
-__all__ = ["CheckpointRecord", "Outcome", "ProductRecord", "Status", "plain", "read_outcome", "write_outcome"]
+__all__ = ["CheckpointRecord", "Outcome", "OutcomeError", "ProductRecord", "Status", "plain", "read_outcome", "write_outcome"]
 
 Status: TypeAlias = Literal["completed", "collapsed", "failed", "interrupted"]
+
+
+class OutcomeError(HarnessError):
+    """The worker wrote something else than an outcome."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ class Outcome:
         Figures; seconds; the collapse assessment.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
     status: Status
     error: str | None = None
     data: Mapping[str, Mapping[str, JsonValue]] = field(default_factory=dict)
@@ -82,7 +87,7 @@ class Outcome:
 
 @functools.cache
 def _adapter() -> TypeAdapter[Outcome]:
-    return TypeAdapter(Outcome, config=ConfigDict(extra="forbid"))
+    return TypeAdapter(Outcome)
 
 
 def plain(value: Any) -> Any:
@@ -106,7 +111,7 @@ def read_outcome(run_dir: Path) -> Outcome | None:
 
     Raises
     ------
-    HarnessError
+    OutcomeError
         The worker wrote something else than an outcome.
     """
     path = run_dir / OUTCOME
@@ -117,4 +122,4 @@ def read_outcome(run_dir: Path) -> Outcome | None:
     except pydantic.ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise HarnessError(f"the worker's {OUTCOME} is not an outcome: {where}: {first['msg']}") from error
+        raise OutcomeError(f"the worker's {OUTCOME} is not an outcome: {where}: {first['msg']}") from error

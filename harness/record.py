@@ -177,8 +177,8 @@ def _compared(
     elif resolved.exactness.profile == "strict":
         facts["environment.cpu"] = around.environment.cpu.model
     facts.update({f"data.{record.role}": record.sha256 for record in data})
-    facts.update({f"checkpoints.{kept.path}": kept.tensor_digest for kept in outcome.checkpoints})
-    facts.update({f"products.{made.path}": made.sha256 for made in outcome.products})
+    facts.update({kept.path: kept.tensor_digest for kept in outcome.checkpoints})
+    facts.update({made.path: made.sha256 for made in outcome.products})
     facts.update(_flat("metrics", plain(outcome.metrics)))
     if "metrics.csv" in files:
         facts["metrics.csv"] = files["metrics.csv"].sha256

@@ -18,7 +18,7 @@ from harness.code_capture import Code, capture_code
 from harness.environment import LOCK_COPY, Environment
 from harness.errors import ExitCode
 from harness.manifest import Attempt, Manifest, Origin, write_manifest
-from harness.outcome import Outcome, plain, read_outcome
+from harness.outcome import Outcome, OutcomeError, plain, read_outcome
 from harness.plan import PASSED_ON, Plan, make_plan
 from harness.record import Circumstances, compose, missing_outcome
 from harness.store import (
@@ -187,7 +187,10 @@ def _attempt(
     status = executor.execute(plan, supervision)
     attempt = Attempt(started, round(time.monotonic() - clock, 3), status)
     append_event(path, "worker ended", exit_status=status)
-    outcome = read_outcome(path)
+    try:
+        outcome = read_outcome(path)
+    except OutcomeError as error:
+        outcome = Outcome("failed", str(error))
     return attempt, outcome or missing_outcome(status, supervision.stops_asked())
 
 

@@ -95,9 +95,10 @@ class _Plain:
         if position.phase == self._phase and now < self._next:
             return
         self._phase, self._next = position.phase, now + _LINE_SECONDS
-        left = "" if seconds_left is None else f", {duration(seconds_left)} left"
+        left = "" if seconds_left is None or position.fraction == 1 else f", {duration(seconds_left)} left"
+        done = f" ({position.fraction:.0%}{left})" if position.fraction > 0 else ""
         detail = f": {position.detail}" if position.detail else ""
-        self._stream.write(f"{position.phase}{detail} ({position.fraction:.0%}{left})\n")
+        self._stream.write(f"{position.phase}{detail}{done}\n")
         self._stream.flush()
 
 

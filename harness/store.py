@@ -225,8 +225,11 @@ def is_held(run_dir: Path) -> bool:
 
 
 def state_without_manifest(run_dir: Path) -> str:
-    """Return ``running`` or ``interrupted`` for a run folder that has no manifest (yet)."""
-    return "running" if is_held(run_dir) else "interrupted"
+    """Return ``running``, ``failed`` or ``interrupted`` for a run folder that has no manifest (yet)."""
+    if is_held(run_dir):
+        return "running"
+    events = read_events(run_dir)
+    return "failed" if events and events[-1].get("event") == "failed" else "interrupted"
 
 
 def is_run(path: Path) -> bool:

@@ -1,0 +1,84 @@
+"""A worker that trains nothing: a real process that keeps the worker's contract in a moment.
+
+Its results follow from the resolved run and the data alone, as those of the real worker do.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+from harness.code_capture import source_digest
+from harness.outcome import CheckpointRecord, Outcome, ProductRecord, write_outcome
+from harness.progress import write_progress
+from harness.store import append_event, file_digest
+
+run_dir, behaviour = Path(sys.argv[1]), sys.argv[2]
+append_event(run_dir, "stand-in", behaviour=behaviour)
+if behaviour == "ignore":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+write_progress(run_dir, "training", epoch=0, epochs=2, step=1, steps=4, loss=0.5)
+print("the stand-in has begun", flush=True)
+
+if behaviour == "crash":
+    sys.exit(7)
+if behaviour == "killed":
+    os.kill(os.getpid(), signal.SIGKILL)
+if behaviour == "nonsense":
+    (run_dir / "outcome.json").write_text('{"status": "excellent"}')
+    sys.exit(0)
+
+
+def wait_for_a_signal() -> None:
+    def stop(number: int, frame: object) -> None:
+        write_outcome(run_dir, Outcome("interrupted", f"stopped by signal {number}"))
+        sys.exit(128 + number)
+
+    signal.signal(signal.SIGTERM, stop)
+    write_progress(run_dir, "waiting")
+    time.sleep(60)
+
+
+if behaviour == "wait":
+    wait_for_a_signal()
+if behaviour == "ignore":
+    write_progress(run_dir, "waiting")
+    time.sleep(60)
+
+resolved = json.loads((run_dir / "resolved.json").read_text())
+inputs = json.loads((run_dir / "inputs.json").read_text())
+data = {role: {"sha256": file_digest(run_dir / place), "shape": [20, 64, 64]} for role, place in inputs.items()}
+seed = json.dumps([resolved["digest"], data, behaviour == "drift"]).encode()
+tensors = hashlib.sha256(seed).hexdigest()
+if behaviour == "environment":
+    tensors = hashlib.sha256(json.dumps(dict(os.environ), sort_keys=True).encode()).hexdigest()
+    (run_dir / "products" / "environment.json").write_text(json.dumps(dict(os.environ)))
+
+checkpoint = run_dir / "checkpoints" / "last.ckpt"
+checkpoint.write_bytes(tensors.encode() * 10)
+weights = run_dir / "products" / "weights.safetensors"
+weights.write_bytes(tensors.encode())
+outcome = Outcome(
+    status="collapsed" if behaviour == "collapse" else "failed" if behaviour == "fail" else "completed",
+    error="the loss is not a number" if behaviour == "fail" else None,
+    data=data,
+    groups_digest=hashlib.sha256(b"groups").hexdigest(),
+    seeds={"seed": 42},
+    exactness_observed={"threads": 1},
+    environment={"source_digest": "0" * 64 if behaviour == "stale" else source_digest()},
+    checkpoints=(CheckpointRecord("checkpoints/last.ckpt", 4, 2, None, file_digest(checkpoint), tensors),),
+    final_tensor_digest=tensors,
+    optimizer_digest=tensors,
+    products=(ProductRecord("products/weights.safetensors", file_digest(weights)),),
+    metrics={"train_loss": float("nan") if behaviour == "fail" else 0.1, "phase_correlation": 0.9},
+    timings={"training_seconds": time.monotonic()},
+)
+if behaviour == "torn":
+    weights.write_bytes(b"something else")
+write_outcome(run_dir, outcome)
+sys.exit(0 if outcome.status == "completed" else 1)

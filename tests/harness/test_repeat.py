@@ -1,0 +1,173 @@
+"""A run once more, from its folder alone, and what makes it refuse."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness.manifest import DamagedError
+from harness.repeat import RefusedError, load, repeat
+from harness.run import Finished
+from harness.store import run_folders
+from harness.verdict import judge
+from tests.harness.conftest import Bench, StandInExecutor, commit
+from tests.harness.test_manifest import flip
+
+
+def again(
+    bench: Bench,
+    path: Path,
+    *,
+    behaviour: str = "complete",
+    folders: tuple[Path, ...] = (),
+    regardless: bool = False,
+    kind: str = "rerun",
+    notes: list[str] | None = None,
+    own_environment: bool = False,
+) -> Finished:
+    executor = StandInExecutor(bench.root, behaviour, is_environment_shared=not own_environment)
+    return repeat(
+        load(path),
+        kind,  # type: ignore[arg-type]
+        executor,
+        runs_dir=bench.runs,
+        root=bench.root,
+        folders=folders,
+        regardless=regardless,
+        look=lambda run_dir: None,
+        warn=(notes if notes is not None else []).append,
+    )
+
+
+def plant_package(root: Path, version: str) -> None:
+    """Install a package where the worker finds it: beside the source tree's packages."""
+    for old in root.glob("dummy-*.dist-info"):
+        shutil.rmtree(old)
+    info = root / f"dummy-{version}.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: dummy\nVersion: {version}\n")
+    (info / "RECORD").write_text(f"dummy.py,sha256=abc,1\ndummy-{version}.dist-info/METADATA,sha256=x{version},9\n")
+
+
+def test_a_rerun_needs_no_spec_and_gives_the_same_compared_facts(bench: Bench) -> None:
+    first = bench.run()
+    bench.spec.unlink()
+    second = again(bench, first.path)
+    assert second.manifest.compared == first.manifest.compared
+    assert second.manifest.spec == first.manifest.spec
+    assert second.path != first.path
+    assert second.manifest.rerun_of is not None
+    assert second.manifest.rerun_of.kind == "rerun"
+    assert second.manifest.rerun_of.run == first.path.name
+    assert second.manifest.rerun_of.manifest == first.manifest.manifest_digest
+
+
+def test_a_rerun_can_be_rerun(bench: Bench) -> None:
+    first = bench.run()
+    third = again(bench, again(bench, first.path).path, kind="verify")
+    assert judge(first.manifest.compared, third.manifest.compared).headline == "bitwise"
+
+
+def test_a_run_folder_that_was_moved_finds_its_data_by_digest(bench: Bench, tmp_path: Path) -> None:
+    first = bench.run()
+    elsewhere = tmp_path / "far" / "away" / "run"
+    shutil.copytree(first.path, elsewhere)
+    store = tmp_path / "store" / "deep"
+    store.mkdir(parents=True)
+    bench.data.rename(store / "renamed.npz")
+    with pytest.raises(RefusedError, match="train: no file with sha256"):
+        again(bench, elsewhere)
+    second = again(bench, elsewhere, folders=(tmp_path / "store",))
+    assert second.manifest.compared == first.manifest.compared
+
+
+def test_data_with_one_bit_flipped_is_refused_and_named(bench: Bench) -> None:
+    first = bench.run()
+    flip(bench.data, 4000)
+    with pytest.raises(RefusedError, match=r"data: train: .*scan\.npz has sha256"):
+        again(bench, first.path)
+
+
+@pytest.mark.parametrize("name", ["checkpoints/last.ckpt", "products/weights.safetensors"])
+def test_a_run_folder_with_a_bit_flipped_is_refused_and_the_file_named(bench: Bench, name: str) -> None:
+    first = bench.run()
+    flip(first.path / name, 5)
+    with pytest.raises(RefusedError, match=f"run folder: {name} is damaged"):
+        again(bench, first.path)
+    assert again(bench, first.path, regardless=True).manifest.compared == first.manifest.compared
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "resolved.json"])
+def test_a_recipe_with_a_bit_flipped_is_never_run(bench: Bench, name: str) -> None:
+    first = bench.run()
+    flip(first.path / name, 5000)
+    with pytest.raises(DamagedError, match=name):
+        again(bench, first.path, regardless=True)
+
+
+def test_everything_that_changed_is_named_at_once(own_tree: Path, make_bench: Callable[[Path], Bench]) -> None:
+    bench = make_bench(own_tree)
+    source = own_tree / "harness" / "verdict.py"
+    plant_package(own_tree, "1.0")
+    commit(own_tree)
+    source.write_text(source.read_text() + "# an uncommitted edit\n")
+    first = bench.run()
+    assert first.manifest.code.dirty
+    for number in range(10):
+        source.write_text(source.read_text() + f"# {number}\n")
+        commit(own_tree)
+    plant_package(own_tree, "1.1")
+    flip(bench.data, 4000)
+    before = list(run_folders(bench.runs))
+    with pytest.raises(RefusedError) as refusal:
+        again(bench, first.path, own_environment=True)
+    message = str(refusal.value)
+    assert "10 commits later" in message
+    assert "the recorded run had uncommitted changes: harness/verdict.py (changed)" in message
+    assert "environment: package dummy 1.0 -> 1.1" in message
+    assert "data: train:" in message
+    assert list(run_folders(bench.runs)) == before
+
+
+def test_going_on_regardless_says_what_differs_and_records_it(
+    own_tree: Path, make_bench: Callable[[Path], Bench]
+) -> None:
+    bench = make_bench(own_tree)
+    first = bench.run()
+    source = own_tree / "ptycho_torch" / "registry.py"
+    source.write_text(source.read_text() + "# later\n")
+    notes: list[str] = []
+    second = again(bench, first.path, regardless=True, notes=notes)
+    assert any("ptycho_torch/registry.py (changed)" in note for note in notes)
+    verdict = judge(first.manifest.compared, second.manifest.compared)
+    assert verdict.is_bitwise
+    assert verdict.conditions == ("code.source_digest",)
+
+
+def test_later_commits_outside_the_packages_are_noted_and_do_not_stop_a_rerun(
+    own_tree: Path, make_bench: Callable[[Path], Bench]
+) -> None:
+    bench = make_bench(own_tree)
+    first = bench.run()
+    (own_tree / "README.md").write_text("text\n")
+    commit(own_tree)
+    notes: list[str] = []
+    again(bench, first.path, notes=notes)
+    assert len(notes) == 1
+    assert notes[0].endswith("1 commit later")
+
+
+def test_a_repetition_with_another_result_names_the_facts(bench: Bench) -> None:
+    first = bench.run()
+    second = again(bench, first.path, behaviour="drift", kind="verify")
+    verdict = judge(first.manifest.compared, second.manifest.compared)
+    assert not verdict.is_bitwise
+    assert verdict.results == (
+        "checkpoints/last.ckpt",
+        "final_tensor_digest",
+        "optimizer_digest",
+        "products/weights.safetensors",
+    )

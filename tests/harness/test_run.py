@@ -1,0 +1,227 @@
+"""One run, from what was resolved to its manifest, with a real worker process."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from harness.errors import ExitCode
+from harness.manifest import read_manifest, run_status, summary
+from harness.progress import read_progress
+from harness.run import exit_code
+from harness.store import is_held, read_events, run_folders
+from tests.harness.conftest import Bench
+
+ROOT = Path(__file__).parents[2]
+HOST = """
+import sys
+from pathlib import Path
+from harness.run import exit_code
+from tests.harness.conftest import Bench
+root, spec, runs, behaviour = sys.argv[1:]
+finished = Bench(Path(root), Path(spec), Path(runs)).run(behaviour)
+sys.exit(exit_code(finished))
+"""
+
+
+@contextmanager
+def host(bench: Bench, behaviour: str) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """A host process whose worker waits for a signal."""
+    command = [sys.executable, "-c", HOST, str(bench.root), str(bench.spec), str(bench.runs), behaviour]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE) as process:
+        end = time.monotonic() + 30
+        while not (folders := list(run_folders(bench.runs))) or read_progress(folders[0]).get("phase") != "waiting":
+            assert process.poll() is None, process.stderr and process.stderr.read().decode()
+            assert time.monotonic() < end, "the worker never began"
+            time.sleep(0.02)
+        try:
+            yield process, folders[0]
+        finally:
+            process.kill()
+
+
+def worker_of(path: Path) -> list[int]:
+    """Processes that have the run folder on their command line."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal() and entry.name != str(os.getpid()):
+            try:
+                line = (entry / "cmdline").read_bytes()
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+            if str(path).encode() in line.split(b"\0"):
+                found.append(int(entry.name))
+    return found
+
+
+def test_a_run_leaves_its_folder_complete_and_its_manifest_last(bench: Bench) -> None:
+    finished = bench.run()
+    names = {path.relative_to(finished.path).as_posix() for path in finished.path.rglob("*") if path.is_file()}
+    assert {
+        "spec.yaml",
+        "resolved.json",
+        "outcome.json",
+        "manifest.json",
+        "journal.jsonl",
+        "checkpoints/last.ckpt",
+        "products/weights.safetensors",
+        "logs/worker.log",
+        "environment.lock",
+    } <= names
+    newest = max(finished.path.rglob("*.json"), key=lambda path: path.stat().st_mtime_ns)
+    assert newest.name == "manifest.json"
+    assert (finished.path / "spec.yaml").read_text() == bench.spec.read_text()
+    assert (finished.path / "logs" / "worker.log").read_text() == "the stand-in has begun\n"
+    assert exit_code(finished) is ExitCode.OK
+    assert run_status(finished.path) == "completed"
+    assert not is_held(finished.path)
+
+
+def test_the_manifest_holds_what_was_asked_what_it_ran_on_and_what_came_out(bench: Bench) -> None:
+    manifest = read_manifest(bench.run("complete", "training.epochs=3").path)
+    assert manifest.resolved["training.epochs"].value == 3
+    assert manifest.resolved["training.epochs"].source == "explicit override"
+    assert manifest.resolved["training.epochs"].shadowed[0].value == 2
+    assert manifest.resolved["training.epochs"].shadowed[0].place == "spec.yaml:4:34"
+    assert manifest.overrides_applied["n_groups"] == 10
+    assert manifest.exactness.threads == 1
+    assert manifest.environment.packages["numpy"].version
+    assert manifest.environment.lock is not None
+    assert manifest.code.commit is not None
+    assert not manifest.code.dirty
+    assert [(record.role, record.name) for record in manifest.data] == [("train", "scan.npz")]
+    assert manifest.compared["final_tensor_digest"] == manifest.checkpoints[0].tensor_digest
+    assert manifest.compared["metrics.phase_correlation"] == 0.9
+    assert manifest.files["spec.yaml"].size == len(bench.spec.read_bytes())
+
+
+def test_no_stored_path_is_absolute(bench: Bench) -> None:
+    finished = bench.run()
+    for name in ("manifest.json", "resolved.json", "inputs.json", "outcome.json", "journal.jsonl"):
+        text = (finished.path / name).read_text()
+        assert str(bench.spec.parent) not in text.replace(str(bench.spec), "spec.yaml"), name
+
+
+def test_runs_of_one_spec_agree_in_every_compared_fact_and_in_nothing_of_the_machine(bench: Bench) -> None:
+    first, second = bench.run().manifest, bench.run().manifest
+    assert first.compared == second.compared
+    assert first.timings != second.timings
+    assert not set(first.compared) & {"host", "created", "training_seconds"}
+
+
+def test_two_runs_started_at_the_same_moment_are_two_complete_folders(bench: Bench) -> None:
+    command = [sys.executable, "-c", HOST, str(bench.root), str(bench.spec), str(bench.runs), "complete"]
+    with ThreadPoolExecutor(2) as pool:
+        codes = list(pool.map(lambda _: subprocess.run(command, cwd=ROOT, check=False).returncode, range(2)))
+    assert codes == [0, 0]
+    assert [summary(path)["status"] for path in run_folders(bench.runs)] == ["completed", "completed"]
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "status", "sentence"),
+    [
+        ("fail", "failed", "the loss is not a number"),
+        ("collapse", "collapsed", None),
+        ("crash", "failed", "the worker ended with status 7 and left no outcome: see logs/worker.log"),
+        ("killed", "failed", "the worker was killed (SIGKILL), often for want of memory: see logs/worker.log"),
+        ("nonsense", "failed", "the worker's outcome.json is not an outcome: status: Input should be 'completed'"),
+        ("torn", "failed", "products/weights.safetensors is not what the worker wrote"),
+        ("stale", "failed", "the source files changed while the run was starting: run it again"),
+    ],
+)
+def test_a_run_that_does_not_complete_gets_a_manifest_that_says_why(
+    bench: Bench, behaviour: str, status: str, sentence: str | None
+) -> None:
+    finished = bench.run(behaviour)
+    manifest = read_manifest(finished.path)
+    assert manifest.status == status
+    assert exit_code(finished) is ExitCode.RUN_FAILED
+    if sentence is not None:
+        assert manifest.error is not None
+        assert manifest.error.startswith(sentence)
+
+
+def test_a_figure_that_is_not_a_number_is_kept_as_a_word(bench: Bench) -> None:
+    assert read_manifest(bench.run("fail").path).metrics["train_loss"] == "nan"
+
+
+def test_nothing_of_the_callers_locale_zone_or_python_reaches_the_worker(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = bench.run("environment").manifest
+    for name, value in {
+        "LANG": "de_DE.UTF-8",
+        "LC_ALL": "tr_TR.UTF-8",
+        "TZ": "Asia/Tokyo",
+        "PYTHONHASHSEED": "7",
+        "PYTHONOPTIMIZE": "2",
+        "OMP_NUM_THREADS": "8",
+        "MKL_CBWR": "AVX2",
+        "UNRELATED": "x",
+    }.items():
+        monkeypatch.setenv(name, value)
+    second = bench.run("environment")
+    assert second.manifest.compared == first.compared
+    seen = json.loads((second.path / "products" / "environment.json").read_text())
+    assert (seen["LANG"], seen["TZ"], seen["OMP_NUM_THREADS"]) == ("C.UTF-8", "UTC", "1")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)])
+def test_a_request_to_stop_reaches_the_worker_and_the_run_is_interrupted(
+    bench: Bench, number: signal.Signals, code: int
+) -> None:
+    with host(bench, "wait") as (process, path):
+        process.send_signal(number)
+        assert process.wait(20) == code
+    manifest = read_manifest(path)
+    assert (manifest.status, manifest.error) == ("interrupted", "stopped by signal 15")
+    assert manifest.attempts[0].exit_status == 143
+
+
+def test_a_second_request_ends_a_worker_that_does_not_listen(bench: Bench) -> None:
+    with host(bench, "ignore") as (process, path):
+        process.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(0.5)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+    assert read_manifest(path).status == "interrupted"
+    assert worker_of(path) == []
+
+
+def test_a_killed_host_leaves_a_run_that_is_running_then_interrupted_and_nothing_to_unlock(bench: Bench) -> None:
+    with host(bench, "ignore") as (process, path):
+        process.kill()
+        process.wait()
+        assert summary(path)["status"] == "running"
+        for worker in worker_of(path):
+            os.kill(worker, signal.SIGKILL)
+        end = time.monotonic() + 10
+        while is_held(path) and time.monotonic() < end:
+            time.sleep(0.02)
+        assert summary(path)["status"] == "interrupted"
+        assert summary(path)["name"] == "small"
+    assert bench.run().manifest.status == "completed"
+    assert sorted(summary(folder)["status"] for folder in run_folders(bench.runs)) == ["completed", "interrupted"]
+
+
+def test_what_goes_wrong_on_the_host_stands_in_the_journal(bench: Bench, tmp_path: Path) -> None:
+    broken = Bench(tmp_path / "nowhere", bench.spec, bench.runs)
+    job = bench.job()
+    from harness.run import run
+
+    with pytest.raises(Exception, match="cannot describe itself"):
+        run(job, broken.executor(), bench.runs, root=bench.root)
+    (path,) = run_folders(bench.runs)
+    assert read_events(path)[-1]["event"] == "failed"
+    assert summary(path)["status"] == "failed"
