@@ -210,7 +210,9 @@ def _read_sets(sets: Sequence[str]) -> tuple[SpecReader, list[Problem]]:
             problems.append(Problem("write --set key=value (training.epochs=20)", place, source_line=option))
             continue
         try:
-            node, found = load_yaml(text.encode() or b"~", SET_FILE, line=number, column=len(key) + 2)
+            node, found = load_yaml(
+                text.encode("utf-8", "surrogateescape") or b"~", SET_FILE, line=number, column=len(key) + 2
+            )
         except SpecError as error:
             problems += [dataclasses.replace(problem, source_line=option) for problem in error.problems]
             continue

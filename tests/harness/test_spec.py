@@ -64,6 +64,7 @@ def test_an_override_is_read_as_yaml(tmp_path: Path, option: str, key: str, valu
         ("training=3", "where a block is expected"),
         ("n_groups=[1", "--set:1:12"),
         ("name=!!str x", "the tag"),
+        ("name=caf\udce9", "byte 0xe9 is not UTF-8"),
     ],
 )
 def test_a_broken_override_is_answered_with_its_place(tmp_path: Path, option: str, sentence: str) -> None:
