@@ -64,13 +64,17 @@ def test_an_override_is_read_as_yaml(tmp_path: Path, option: str, key: str, valu
         ("training=3", "where a block is expected"),
         ("n_groups=[1", "--set:1:12"),
         ("name=!!str x", "the tag"),
-        ("name=caf\udce9", "byte 0xe9 is not UTF-8"),
     ],
 )
 def test_a_broken_override_is_answered_with_its_place(tmp_path: Path, option: str, sentence: str) -> None:
     found = problems_of(tmp_path, SMALL, option)
     assert any(sentence in problem for problem in found)
     assert any(option in problem for problem in found)
+
+
+def test_an_override_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    (said,) = problems_of(tmp_path, SMALL, "name=caf\udce9")
+    assert "byte 0xe9 is not UTF-8" in said
 
 
 def test_the_last_of_two_equal_overrides_wins(tmp_path: Path) -> None:
