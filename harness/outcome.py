@@ -15,7 +15,16 @@ from pydantic import ConfigDict, JsonValue, TypeAdapter
 from harness.errors import HarnessError
 from harness.store import OUTCOME, write_json
 
-__all__ = ["CheckpointRecord", "Outcome", "OutcomeError", "ProductRecord", "Status", "plain", "read_outcome", "write_outcome"]
+__all__ = [
+    "CheckpointRecord",
+    "Outcome",
+    "OutcomeError",
+    "ProductRecord",
+    "Status",
+    "plain",
+    "read_outcome",
+    "write_outcome",
+]
 
 Status: TypeAlias = Literal["completed", "collapsed", "failed", "interrupted"]
 

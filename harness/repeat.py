@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 from harness.code_capture import distance, source_files, work_tree
 from harness.compare import Difference, Found, code_differences, data_differences, environment_differences
-from harness.errors import UserError
+from harness.errors import ExitCode, UserError
 from harness.manifest import DamagedError, Manifest, Origin, damaged_files, read_manifest
 from harness.run import Finished, Job, run
 from harness.store import INPUTS, RESOLVED, file_digest, read_json
@@ -19,13 +19,28 @@ if TYPE_CHECKING:
     from harness.executors.base import Executor
     from harness.resolve import ResolvedRun
 
-__all__ = ["Recorded", "RefusedError", "data_problems", "differences", "load", "locate_data", "repeat"]
+__all__ = [
+    "AlteredError",
+    "Recorded",
+    "RefusedError",
+    "data_problems",
+    "differences",
+    "load",
+    "locate_data",
+    "repeat",
+]
 
 _MOST_FILES = 100_000
 
 
 class RefusedError(UserError):
     """A run cannot be repeated as it was."""
+
+
+class AlteredError(RefusedError):
+    """A run cannot be repeated as it was because its own files or its data were altered."""
+
+    exit_code = ExitCode.DIFFERS
 
 
 @dataclass(frozen=True)
@@ -173,6 +188,8 @@ def repeat(
     ------
     RefusedError
         Data, code or environment are not what they were; the message names every difference.
+    AlteredError
+        The run's own files or its data are among them.
     """
     found = locate_data(recorded, folders)
     differing = differences(recorded, executor, root, found)
@@ -184,7 +201,9 @@ def repeat(
             else "\n--regardless goes on all the same; rerun --restore rebuilds code and environment"
         )
         lines = "\n".join(f"  {one}" for one in differing)
-        raise RefusedError(f"{recorded.path.name} cannot be repeated as it was:\n{lines}{cure}")
+        is_altered = not lost and any(one.area in {"run folder", "data"} for one in differing)
+        kind_of_error = AlteredError if is_altered else RefusedError
+        raise kind_of_error(f"{recorded.path.name} cannot be repeated as it was:\n{lines}{cure}")
     for one in differing:
         warn(str(one))
     inputs = {role: str(place.path) for role, place in found.items()}

@@ -40,7 +40,9 @@ class StandInExecutor(LocalExecutor):
     The environment is described once for all tests of a source tree, unless the test changes it.
     """
 
-    def __init__(self, root: Path, behaviour: str = "complete", *, is_environment_shared: bool = True) -> None:
+    def __init__(
+        self, root: Path, behaviour: str = "complete", *, is_environment_shared: bool = True
+    ) -> None:
         super().__init__(sys.executable, root)
         self.behaviour = behaviour
         self.is_environment_shared = is_environment_shared

@@ -23,7 +23,8 @@ append_event(run_dir, "stand-in", behaviour=behaviour)
 if behaviour == "ignore":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 write_progress(run_dir, "training", epoch=0, epochs=2, step=1, steps=4, loss=0.5)
-print("the stand-in has begun", flush=True)
+sys.stdout.write("the stand-in has begun\n")
+sys.stdout.flush()
 
 if behaviour == "crash":
     sys.exit(7)
@@ -52,7 +53,9 @@ if behaviour == "ignore":
 
 resolved = json.loads((run_dir / "resolved.json").read_text())
 inputs = json.loads((run_dir / "inputs.json").read_text())
-data = {role: {"sha256": file_digest(run_dir / place), "shape": [20, 64, 64]} for role, place in inputs.items()}
+data = {
+    role: {"sha256": file_digest(run_dir / place), "shape": [20, 64, 64]} for role, place in inputs.items()
+}
 seed = json.dumps([resolved["digest"], data, behaviour == "drift"]).encode()
 tensors = hashlib.sha256(seed).hexdigest()
 if behaviour == "environment":

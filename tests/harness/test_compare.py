@@ -18,11 +18,14 @@ from harness.compare import (
 from harness.environment import Cpu, Environment, Lock, Package
 
 FACTS = st.dictionaries(
-    st.text(min_size=1, max_size=5), st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
+    st.text(min_size=1, max_size=5),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
 )
 
 
-def environment(python: str = "3.11.2", cpu: str = "Some CPU", lock: str = "a" * 64, **versions: str) -> Environment:
+def environment(
+    python: str = "3.11.2", cpu: str = "Some CPU", lock: str = "a" * 64, **versions: str
+) -> Environment:
     packages = {name: Package(*version.split("+")) for name, version in versions.items()}
     lock_record = Lock("environment.lock", lock, True)
     return Environment(python, "CPython", packages, "", lock_record, Cpu("v", cpu, (), 2), (), {})
@@ -42,7 +45,9 @@ def test_facts_do_not_differ_from_themselves(facts: dict[str, object]) -> None:
 
 
 @given(FACTS, FACTS)
-def test_the_facts_that_differ_are_the_same_from_both_sides(one: dict[str, object], two: dict[str, object]) -> None:
+def test_the_facts_that_differ_are_the_same_from_both_sides(
+    one: dict[str, object], two: dict[str, object]
+) -> None:
     assert facts_that_differ(one, two) == facts_that_differ(two, one)
 
 
@@ -69,7 +74,9 @@ def test_another_interpreter_matters_and_its_patch_version_does_not() -> None:
 
 
 def test_another_lock_is_named_but_what_is_installed_decides() -> None:
-    (sentence,) = sentences(environment_differences(environment(), environment(lock="b" * 64), exact_cpu=True))
+    (sentence,) = sentences(
+        environment_differences(environment(), environment(lock="b" * 64), exact_cpu=True)
+    )
     assert sentence == ("environment: lock aaaaaaaaaaaa -> bbbbbbbbbbbb", False)
 
 
@@ -105,7 +112,11 @@ def test_many_changed_files_are_counted_and_the_first_named() -> None:
 
 
 def test_data_that_is_lost_or_altered_is_named() -> None:
-    found = {"train": Found(Path("x/scan.npz"), "b" * 64), "test": Found(None, None), "reference": Found(Path("r"), "c")}
+    found = {
+        "train": Found(Path("x/scan.npz"), "b" * 64),
+        "test": Found(None, None),
+        "reference": Found(Path("r"), "c"),
+    }
     wanted = {"train": "a" * 64, "test": "a" * 64, "reference": "c"}
     assert [str(one) for one in data_differences(wanted, found)] == [
         "data: test: no file with sha256 aaaaaaaaaaaa was found (use --data-dir)",

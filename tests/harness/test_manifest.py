@@ -74,7 +74,8 @@ def test_an_edited_manifest_is_found_even_when_it_is_valid_json(run_dir: Path) -
 
 
 @pytest.mark.parametrize(
-    "name", ["checkpoints/last.ckpt", "products/weights.safetensors", "spec.yaml", "resolved.json", "outcome.json"]
+    "name",
+    ["checkpoints/last.ckpt", "products/weights.safetensors", "spec.yaml", "resolved.json", "outcome.json"],
 )
 def test_a_bit_flipped_in_any_file_of_the_run_is_found_and_named(run_dir: Path, name: str) -> None:
     manifest = read_manifest(run_dir)

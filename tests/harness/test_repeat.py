@@ -49,7 +49,9 @@ def plant_package(root: Path, version: str) -> None:
     info = root / f"dummy-{version}.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: dummy\nVersion: {version}\n")
-    (info / "RECORD").write_text(f"dummy.py,sha256=abc,1\ndummy-{version}.dist-info/METADATA,sha256=x{version},9\n")
+    (info / "RECORD").write_text(
+        f"dummy.py,sha256=abc,1\ndummy-{version}.dist-info/METADATA,sha256=x{version},9\n"
+    )
 
 
 def test_a_rerun_needs_no_spec_and_gives_the_same_compared_facts(bench: Bench) -> None:
@@ -108,7 +110,9 @@ def test_a_recipe_with_a_bit_flipped_is_never_run(bench: Bench, name: str) -> No
         again(bench, first.path, regardless=True)
 
 
-def test_everything_that_changed_is_named_at_once(own_tree: Path, make_bench: Callable[[Path], Bench]) -> None:
+def test_everything_that_changed_is_named_at_once(
+    own_tree: Path, make_bench: Callable[[Path], Bench]
+) -> None:
     bench = make_bench(own_tree)
     source = own_tree / "harness" / "verdict.py"
     plant_package(own_tree, "1.0")

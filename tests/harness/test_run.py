@@ -40,7 +40,10 @@ def host(bench: Bench, behaviour: str) -> Iterator[tuple[subprocess.Popen[bytes]
     command = [sys.executable, "-c", HOST, str(bench.root), str(bench.spec), str(bench.runs), behaviour]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE) as process:
         end = time.monotonic() + 30
-        while not (folders := list(run_folders(bench.runs))) or read_progress(folders[0]).get("phase") != "waiting":
+        while (
+            not (folders := list(run_folders(bench.runs)))
+            or read_progress(folders[0]).get("phase") != "waiting"
+        ):
             assert process.poll() is None, process.stderr and process.stderr.read().decode()
             assert time.monotonic() < end, "the worker never began"
             time.sleep(0.02)
@@ -66,7 +69,9 @@ def worker_of(path: Path) -> list[int]:
 
 def test_a_run_leaves_its_folder_complete_and_its_manifest_last(bench: Bench) -> None:
     finished = bench.run()
-    names = {path.relative_to(finished.path).as_posix() for path in finished.path.rglob("*") if path.is_file()}
+    names = {
+        path.relative_to(finished.path).as_posix() for path in finished.path.rglob("*") if path.is_file()
+    }
     assert {
         "spec.yaml",
         "resolved.json",
@@ -133,8 +138,16 @@ def test_two_runs_started_at_the_same_moment_are_two_complete_folders(bench: Ben
         ("fail", "failed", "the loss is not a number"),
         ("collapse", "collapsed", None),
         ("crash", "failed", "the worker ended with status 7 and left no outcome: see logs/worker.log"),
-        ("killed", "failed", "the worker was killed (SIGKILL), often for want of memory: see logs/worker.log"),
-        ("nonsense", "failed", "the worker's outcome.json is not an outcome: status: Input should be 'completed'"),
+        (
+            "killed",
+            "failed",
+            "the worker was killed (SIGKILL), often for want of memory: see logs/worker.log",
+        ),
+        (
+            "nonsense",
+            "failed",
+            "the worker's outcome.json is not an outcome: status: Input should be 'completed'",
+        ),
         ("torn", "failed", "products/weights.safetensors is not what the worker wrote"),
         ("stale", "failed", "the source files changed while the run was starting: run it again"),
     ],
@@ -176,7 +189,9 @@ def test_nothing_of_the_callers_locale_zone_or_python_reaches_the_worker(
     assert (seen["LANG"], seen["TZ"], seen["OMP_NUM_THREADS"]) == ("C.UTF-8", "UTC", "1")
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)]
+)
 def test_a_request_to_stop_reaches_the_worker_and_the_run_is_interrupted(
     bench: Bench, number: signal.Signals, code: int
 ) -> None:
@@ -199,7 +214,9 @@ def test_a_second_request_ends_a_worker_that_does_not_listen(bench: Bench) -> No
     assert worker_of(path) == []
 
 
-def test_a_killed_host_leaves_a_run_that_is_running_then_interrupted_and_nothing_to_unlock(bench: Bench) -> None:
+def test_a_killed_host_leaves_a_run_that_is_running_then_interrupted_and_nothing_to_unlock(
+    bench: Bench,
+) -> None:
     with host(bench, "ignore") as (process, path):
         process.kill()
         process.wait()
@@ -212,7 +229,10 @@ def test_a_killed_host_leaves_a_run_that_is_running_then_interrupted_and_nothing
         assert summary(path)["status"] == "interrupted"
         assert summary(path)["name"] == "small"
     assert bench.run().manifest.status == "completed"
-    assert sorted(summary(folder)["status"] for folder in run_folders(bench.runs)) == ["completed", "interrupted"]
+    assert sorted(summary(folder)["status"] for folder in run_folders(bench.runs)) == [
+        "completed",
+        "interrupted",
+    ]
 
 
 def test_what_goes_wrong_on_the_host_stands_in_the_journal(bench: Bench, tmp_path: Path) -> None:

@@ -1,0 +1,31 @@
+"""Figures that a run must reach."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.errors import UserError
+from harness.gate import Requirement, read_requirements, unmet
+
+
+def test_conditions_are_read() -> None:
+    assert read_requirements(["phase_correlation>=0.8", "frc_0.5_resolution_px <= 4e0"]) == (
+        Requirement("phase_correlation", True, 0.8),
+        Requirement("frc_0.5_resolution_px", False, 4.0),
+    )
+
+
+@pytest.mark.parametrize("text", ["", "x", "x=1", "x>=", "x>=1e", "x>1", "x>=nan"])
+def test_what_is_no_condition_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match="is no condition"):
+        read_requirements([text])
+
+
+def test_a_figure_below_its_floor_above_its_ceiling_or_absent_is_named() -> None:
+    demands = read_requirements(["a>=0.8", "b<=4", "c>=0"])
+    assert list(unmet(demands, {"a": 0.8, "b": 4, "c": 0})) == []
+    assert list(unmet(demands, {"a": 0.79, "b": 4.1, "c": "nan"})) == [
+        "a is 0.79, required is >= 0.8",
+        "b is 4.1, required is <= 4",
+        "c was not measured, required is >= 0",
+    ]

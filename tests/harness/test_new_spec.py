@@ -1,0 +1,58 @@
+"""A commented spec for a data file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness.errors import UserError
+from harness.new_spec import write_spec
+from harness.spec import load_spec
+from harness.store import file_digest
+from ptycho_torch.errors import DataError
+from tests.harness.conftest import write_scan
+
+
+@pytest.mark.parametrize("n_frames", [2, 20, 41])
+def test_the_spec_names_the_file_its_digest_and_as_many_groups_as_are_trained_on(
+    tmp_path: Path, n_frames: int
+) -> None:
+    scan = write_scan(tmp_path / "my scan: 1.npz", n_frames)
+    spec = load_spec(write_spec(scan, None))
+    assert spec.get("data.train.file") == scan.name
+    assert spec.get("data.train.sha256") == file_digest(scan)
+    assert spec.get("data.train.units") == "count_amplitude"
+    assert spec.get("model.N") == 64
+    assert spec.get("name") == "my-scan-1"
+    assert 1 <= spec.get("training.n_groups") < n_frames
+
+
+def test_the_scan_is_named_relative_to_the_spec(tmp_path: Path) -> None:
+    scan = write_scan(tmp_path / "scan.npz")
+    (tmp_path / "specs").mkdir()
+    spec = load_spec(write_spec(scan, tmp_path / "specs" / "one.yaml"))
+    assert spec.get("data.train.file") == "../scan.npz"
+
+
+@pytest.mark.parametrize("name", ["日本.npz", 'quo"te\\.npz', "#.npz"])
+def test_a_file_of_any_name_is_named_so_that_it_is_found(tmp_path: Path, name: str) -> None:
+    scan = write_scan(tmp_path / name)
+    assert load_spec(write_spec(scan, tmp_path / "spec.yaml")).get("data.train.file") == name
+
+
+def test_a_spec_is_never_overwritten_nor_put_where_there_is_no_folder(tmp_path: Path) -> None:
+    scan = write_scan(tmp_path / "scan.npz")
+    (tmp_path / "scan.yaml").write_text("mine")
+    with pytest.raises(UserError, match="exists already"):
+        write_spec(scan, None)
+    with pytest.raises(UserError, match="there is no folder"):
+        write_spec(scan, tmp_path / "absent" / "spec.yaml")
+    assert (tmp_path / "scan.yaml").read_text() == "mine"
+
+
+def test_a_file_that_is_no_scan_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "scan.npz").write_text("no scan")
+    with pytest.raises(DataError):
+        write_spec(tmp_path / "scan.npz", None)
+    assert not (tmp_path / "scan.yaml").exists()

@@ -1,0 +1,70 @@
+"""From a resolved run to what will be started."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.plan import estimate, make_plan, worker_environment
+from ptycho_torch.profiles import environment as profile_environment
+from tests.harness.conftest import Bench
+
+CALLER = {
+    "PATH": "/bin",
+    "HOME": "/home/a",
+    "LANG": "de_DE.UTF-8",
+    "LC_NUMERIC": "de_DE.UTF-8",
+    "TZ": "Asia/Tokyo",
+    "PYTHONHASHSEED": "9",
+    "PYTHONPATH": "/mine",
+    "MKL_CBWR": "AVX2",
+    "OMP_NUM_THREADS": "8",
+    "LD_PRELOAD": "/mine.so",
+}
+
+
+@pytest.mark.parametrize("profile", ["strict", "portable", "portable-sse"])
+def test_the_worker_gets_the_profile_and_nothing_of_the_caller_that_could_change_a_result(
+    profile: str,
+) -> None:
+    settled = worker_environment(profile, 2, CALLER, "/packages")
+    assert settled == {
+        "PATH": "/bin",
+        "HOME": "/home/a",
+        "LANG": "C.UTF-8",
+        "TZ": "UTC",
+        "PYTHONSAFEPATH": "1",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONPATH": "/packages",
+        **profile_environment(profile, 2),
+    }
+
+
+def test_installed_packages_need_no_path() -> None:
+    assert "PYTHONPATH" not in worker_environment("strict", 1, CALLER, None)
+
+
+def test_every_executor_starts_the_same_command(bench: Bench) -> None:
+    plan = make_plan(bench.job().resolved, "/runs/x", python="/py", packages=None, caller=CALLER)
+    assert plan.argv == ("/py", "-m", "harness.worker", "/runs/x")
+
+
+@pytest.mark.parametrize(
+    "more", ["training.epochs=4", "model.n_filters_scale=4", "training.batch_size=16", "model.gridsize=2"]
+)
+def test_more_work_is_estimated_to_cost_more(bench: Bench, more: str) -> None:
+    little, much = (estimate(bench.job(*sets).resolved) for sets in ((), (more,)))
+    assert (much.cpu_seconds, much.memory_gb) > (little.cpu_seconds, little.memory_gb)
+    assert much.cpu_seconds >= little.cpu_seconds
+    assert much.memory_gb >= little.memory_gb
+
+
+def test_threads_shorten_the_wait_and_not_the_work(bench: Bench) -> None:
+    one, two = (estimate(bench.job(f"exactness.threads={n}", "training.epochs=500").resolved) for n in (1, 2))
+    assert one.cpu_seconds == two.cpu_seconds
+    assert two.wall_seconds < one.wall_seconds
+
+
+def test_the_quickstart_of_the_literature_is_estimated_within_a_factor_of_two(bench: Bench) -> None:
+    # 547 patterns of 64 pixels, one filter scale, 15 epochs: measured at 125 CPU-seconds.
+    sets = ("n_filters_scale=1", "epochs=15", "n_groups=547", "oversample=true", "neighbor_count=18")
+    assert 60 < estimate(bench.job(*sets).resolved).cpu_seconds < 250
