@@ -308,7 +308,7 @@ def text_files() -> Iterator[tuple[str, str]]:
     for name in filter(None, listed):
         path = ROOT / name
         if path.is_file() and path != Path(__file__).resolve() and b"\0" not in (data := path.read_bytes()):
-            yield name, data.decode("utf-8")
+            yield name, data.decode("utf-8", errors="replace")
 
 
 def test_no_tracked_file_names_a_package_index_or_a_path_of_one_machine() -> None:
