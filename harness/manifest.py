@@ -38,8 +38,8 @@ __all__ = [
     "FileRecord",
     "Leaf",
     "Manifest",
-    "Origin",
     "ProductRecord",
+    "RepeatedRun",
     "ShadowedValue",
     "damaged_files",
     "manifest_json_schema",
@@ -133,7 +133,7 @@ class Attempt:
 
 
 @dataclass(frozen=True)
-class Origin:
+class RepeatedRun:
     """The run that this one repeats: why, its folder's name, and its manifest's own digest."""
 
     kind: Literal["rerun", "verify"]
@@ -155,7 +155,7 @@ class Manifest:
     name: str
     created: str
     finished: str
-    rerun_of: Origin | None
+    rerun_of: RepeatedRun | None
     spec: str
     resolved: Mapping[str, Leaf]
     overrides_applied: Mapping[str, JsonValue]

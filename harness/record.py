@@ -17,7 +17,7 @@ from harness.manifest import (
     FileRecord,
     Leaf,
     Manifest,
-    Origin,
+    RepeatedRun,
     Scalar,
     ShadowedValue,
 )
@@ -40,7 +40,7 @@ class Circumstances:
     code: Code
     environment: Environment
     attempts: tuple[Attempt, ...]
-    repeats: Origin | None
+    repeats: RepeatedRun | None
     recorded: Mapping[str, Any]
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from harness.code_capture import distance, source_files, work_tree
 from harness.compare import Difference, Found, code_differences, data_differences, environment_differences
 from harness.errors import ExitCode, UserError
-from harness.manifest import DamagedError, Manifest, Origin, damaged_files, read_manifest
+from harness.manifest import DamagedError, Manifest, RepeatedRun, damaged_files, read_manifest
 from harness.run import Finished, Job, run
 from harness.store import INPUTS, RESOLVED, file_digest, read_json
 
@@ -207,6 +207,6 @@ def repeat(
     for one in differing:
         warn(str(one))
     inputs = {role: str(place.path) for role, place in found.items()}
-    origin = Origin(kind, recorded.path.name, recorded.manifest.manifest_digest)
+    origin = RepeatedRun(kind, recorded.path.name, recorded.manifest.manifest_digest)
     job = Job(recorded.resolved, recorded.manifest.spec, inputs, origin)
     return run(job, executor, runs_dir, root=root, look=look)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from harness.code_capture import Code, capture_code
 from harness.environment import LOCK_COPY, Environment
 from harness.errors import ExitCode
-from harness.manifest import Attempt, Manifest, Origin, write_manifest
+from harness.manifest import Attempt, Manifest, RepeatedRun, write_manifest
 from harness.outcome import Outcome, OutcomeError, plain, read_outcome
 from harness.plan import PASSED_ON, Plan, make_plan
 from harness.record import Circumstances, compose, missing_outcome
@@ -58,7 +58,7 @@ class Job:
     resolved: ResolvedRun
     spec: str
     inputs: Mapping[str, str]
-    repeats: Origin | None = None
+    repeats: RepeatedRun | None = None
 
 
 @dataclass(frozen=True)
