@@ -10,7 +10,7 @@ from tests.harness.conftest import Bench
 
 CALLER = {
     "PATH": "/bin",
-    "HOME": "/home/a",
+    "HOME": "/mine",
     "LANG": "de_DE.UTF-8",
     "LC_NUMERIC": "de_DE.UTF-8",
     "TZ": "Asia/Tokyo",
@@ -29,7 +29,7 @@ def test_the_worker_gets_the_profile_and_nothing_of_the_caller_that_could_change
     settled = worker_environment(profile, 2, CALLER, "/packages")
     assert settled == {
         "PATH": "/bin",
-        "HOME": "/home/a",
+        "HOME": "/mine",
         "LANG": "C.UTF-8",
         "TZ": "UTC",
         "PYTHONSAFEPATH": "1",
