@@ -1,0 +1,227 @@
+"""The whole road with the real worker: spec, training, manifest, the same bits again, and what a death leaves."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[2]
+SPEC = """\
+name: road
+seed: 3
+data:
+  train:
+    simulate:
+      object: {size_px: 96}
+      scan: {rows: 6, columns: 6}
+  validation_fraction: 0.1
+model: {gridsize: 1, n_filters_scale: 1, attention: false, probe_big: false}
+training: {n_groups: 30, epochs: 1, batch_size: 8}
+"""
+COMPLETED_OR_COLLAPSED = {0, 1}
+
+
+def harness(*arguments: str | Path, runs: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "harness", *map(str, arguments), "--runs-dir", str(runs)],
+        env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def start(spec: Path, runs: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "harness", "run", str(spec), "--runs-dir", str(runs)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+def only_run(runs: Path) -> Path:
+    [path] = [path for path in runs.iterdir() if path.is_dir()]
+    return path
+
+
+def manifest(run: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((run / "manifest.json").read_text())
+    return content
+
+
+def until(condition: Callable[[], bool], seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        time.sleep(0.02)
+
+
+def listed(runs: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(harness("list", "--json", runs=runs).stdout)
+    return found
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("spec") / "road.yaml"
+    path.write_text(SPEC)
+    return path
+
+
+@pytest.fixture(scope="module")
+def first(spec: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    runs = tmp_path_factory.mktemp("first")
+    answer = harness("run", spec, runs=runs)
+    assert answer.returncode in COMPLETED_OR_COLLAPSED, answer.stderr
+    return only_run(runs)
+
+
+@pytest.fixture
+def copied(first: Path, tmp_path: Path) -> Path:
+    shutil.copytree(first, tmp_path / "kept" / first.name)
+    return tmp_path / "kept" / first.name
+
+
+def long_spec(tmp_path: Path) -> Path:
+    path = tmp_path / "long.yaml"
+    path.write_text(SPEC.replace("epochs: 1", "epochs: 5000"))
+    return path
+
+
+def is_training(runs: Path) -> bool:
+    return any(json.loads(path.read_text()).get("step", 0) >= 3 for path in runs.glob("*/progress.json"))
+
+
+def digest_by_the_definition(state: Mapping[str, torch.Tensor]) -> str:
+    digest = hashlib.sha256()
+    for key in sorted(state):
+        tensor = state[key].contiguous()
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        digest.update(f"{key}|{dtype}|{','.join(map(str, tensor.shape))}\n".encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+class TestOneRun:
+    def test_it_leaves_what_others_build_on(self, first: Path) -> None:
+        for name in ("spec.yaml", "resolved.json", "outcome.json", "manifest.json", "metrics.csv"):
+            assert (first / name).is_file(), name
+        for name in ("weights.safetensors", "reconstruction.npz", "phase.png", "amplitude.png"):
+            assert (first / "products" / name).is_file(), name
+        assert (first / "checkpoints" / "last.ckpt").is_file()
+        assert (first / "spec.yaml").read_text() == SPEC
+
+    def test_its_manifest_follows_the_published_schema(self, first: Path) -> None:
+        schema = json.loads((ROOT / "docs" / "schema" / "manifest.schema.json").read_text())
+        jsonschema.validate(manifest(first), schema)
+
+    def test_its_tensor_digests_can_be_recomputed_without_the_project(self, first: Path) -> None:
+        found = manifest(first)
+        assert found["checkpoints"]
+        for kept in found["checkpoints"]:
+            stored = torch.load(first / kept["path"], weights_only=True)
+            assert digest_by_the_definition(stored["state_dict"]) == kept["tensor_digest"]
+            assert hashlib.sha256((first / kept["path"]).read_bytes()).hexdigest() == kept["sha256"]
+
+    def test_it_names_no_folder_of_this_machine(self, first: Path) -> None:
+        parts = {str(first.parent), str(ROOT)}
+        for path in first.rglob("*"):
+            if path.is_file() and path.suffix in {".json", ".yaml", ".csv", ".ckpt", ".npz", ".safetensors"}:
+                content = path.read_bytes()
+                assert not [part for part in parts if part.encode() in content], path.name
+
+    def test_the_profile_was_observed_in_the_training_process(self, first: Path) -> None:
+        exactness = manifest(first)["exactness"]
+        assert exactness["observed"]["num_threads"] == exactness["threads"] == 1
+        assert exactness["observed"]["environment"]["PYTHONHASHSEED"] == "0"
+        assert len(exactness["observed"]["known_answers"]) >= 20
+
+
+class TestTheSameBits:
+    def test_a_moved_run_repeats_without_its_spec_under_another_locale_zone_and_hash_seed(
+        self, first: Path, tmp_path: Path
+    ) -> None:
+        with tarfile.open(tmp_path / "run.tar", "w") as archive:
+            archive.add(first, first.name)
+        with tarfile.open(tmp_path / "run.tar") as archive:
+            archive.extractall(tmp_path / "elsewhere", filter="data")
+        moved = tmp_path / "elsewhere" / first.name
+        answer = harness(
+            "rerun", moved, runs=tmp_path / "again", PYTHONHASHSEED="77", LC_ALL="C", TZ="Asia/Tokyo"
+        )
+        assert answer.returncode in COMPLETED_OR_COLLAPSED, answer.stderr
+        before, after = manifest(first), manifest(only_run(tmp_path / "again"))
+        assert after["compared"] == before["compared"]
+        assert after["rerun_of"]["manifest"] == before["manifest_digest"]
+
+    def test_verify_trains_again_and_says_bitwise(self, first: Path, tmp_path: Path) -> None:
+        answer = harness("verify", first, runs=tmp_path)
+        assert answer.returncode == 0, answer.stdout + answer.stderr
+        assert "bitwise" in answer.stdout
+
+
+class TestOneBit:
+    @pytest.mark.parametrize(
+        "name", ["checkpoints/last.ckpt", "products/reconstruction.npz", "metrics.csv", "manifest.json"]
+    )
+    def test_of_a_stored_file_is_found_and_named(self, copied: Path, tmp_path: Path, name: str) -> None:
+        content = bytearray((copied / name).read_bytes())
+        content[len(content) // 2] ^= 1
+        (copied / name).write_bytes(content)
+        for verb in (("verify",), ("rerun",), ("show",)):
+            answer = harness(*verb, copied, runs=tmp_path / "runs")
+            assert answer.returncode not in {0, 1}, verb
+            assert Path(name).name in answer.stdout + answer.stderr, verb
+            assert "Traceback" not in answer.stderr
+        assert not list((tmp_path / "runs").glob("*"))
+
+
+class TestTwoAtOnce:
+    def test_two_runs_of_one_spec_make_two_complete_folders(self, spec: Path, tmp_path: Path) -> None:
+        both = [start(spec, tmp_path) for _ in range(2)]
+        assert {process.wait() for process in both} <= COMPLETED_OR_COLLAPSED
+        facts = [manifest(path)["compared"] for path in tmp_path.iterdir()]
+        assert len(facts) == 2
+        assert facts[0] == facts[1]
+
+
+class TestDeath:
+    def test_a_killed_host_takes_its_worker_along_and_the_run_counts_as_interrupted(
+        self, tmp_path: Path
+    ) -> None:
+        runs = tmp_path / "runs"
+        process = start(long_spec(tmp_path), runs)
+        until(lambda: is_training(runs))
+        assert [run["status"] for run in listed(runs)] == ["running"]
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        until(lambda: listed(runs)[0]["status"] == "interrupted")
+        shown = harness("show", only_run(runs), runs=runs)
+        assert shown.returncode == 0
+        assert "interrupted" in shown.stdout
+
+    def test_a_request_to_stop_saves_the_state_and_writes_a_manifest(self, tmp_path: Path) -> None:
+        runs = tmp_path / "runs"
+        process = start(long_spec(tmp_path), runs)
+        until(lambda: is_training(runs))
+        process.terminate()
+        assert process.wait() == 143
+        found = manifest(only_run(runs))
+        assert found["status"] == "interrupted"
+        stored = torch.load(only_run(runs) / "checkpoints" / "last.ckpt", weights_only=True)
+        assert stored["global_step"] >= 3
