@@ -150,9 +150,8 @@ class Worker:
         # Drawing comes after training: the training itself never loads matplotlib.
         from ptycho_torch.plotting import save_pictures
 
-        figures = {key.removeprefix("truth_"): value for key, value in evaluation.metrics.items()}
         folder = self.run_dir / "products"
-        for path in save_pictures(image, folder, aligned=evaluation.aligned, metrics=figures, title=name):
+        for path in save_pictures(image, folder, aligned=evaluation.aligned, metrics=evaluation.metrics, title=name):
             self._record_product(path)
 
     def _keep(self, name: str, content: bytes) -> None:
@@ -246,6 +245,7 @@ def _die_with_the_host() -> None:
 def main(arguments: list[str]) -> int:
     """Run the worker on a run folder and return its exit status."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     run_dir = Path(arguments[0]).resolve()
     worker = Worker(run_dir)
     worker.listen()

@@ -82,7 +82,7 @@ class LastCheckpoint(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Save the state."""
-        trainer.save_checkpoint(self.path)
+        trainer.save_checkpoint(self.path, weights_only=False)
 
 
 class MetricsFile(Callback):
@@ -162,7 +162,7 @@ class Reporter(Callback):
             )
         if self._should_stop():
             if self._last is not None:
-                trainer.save_checkpoint(self._last)
+                trainer.save_checkpoint(self._last, weights_only=False)
             raise StopRequestedError(
                 f"stopped on request in epoch {trainer.current_epoch} after step {trainer.global_step}"
             )

@@ -33,7 +33,7 @@ class Evaluation:
     Parameters
     ----------
     metrics
-        Figures by name; those against a truth begin with ``truth_``.
+        Figures by name. Correlations, SSIM, PSNR and resolutions are against the truth, where there is one.
     collapse
         The verdict on the network.
     aligned
@@ -134,7 +134,7 @@ def evaluate(
         aligned = align_with_truth(
             reconstruction.object, reconstruction.coverage, reconstruction.frame_origin_px, scan.object
         )
-        metrics |= {f"truth_{name}": value for name, value in compare_aligned(aligned).items()}
+        metrics |= compare_aligned(aligned)
     return Evaluation(metrics, verdict, aligned)
 
 
