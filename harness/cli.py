@@ -152,8 +152,12 @@ def rerun_command(is_restored: bool, **choice: Any) -> ExitCode:
     """Run RUN once more, from its folder alone; refuse when something it depends on has changed."""
     if is_restored:
         restore_run(**choice)
-    _, finished = repeat_run("rerun", **choice)
-    return close_run(finished)
+    from harness.verdict import judge
+
+    recorded, finished = repeat_run("rerun", **choice)
+    code = close_run(finished)
+    click.echo(f"{'compared':<11}{judge(recorded, finished.manifest.compared).headline}")
+    return code
 
 
 @cli.command("verify")

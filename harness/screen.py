@@ -206,9 +206,6 @@ def closing_lines(finished: Finished) -> Iterator[tuple[str, str]]:
     """Yield what a person wants to know of an ended run, as label and text."""
     manifest, path = finished.manifest, _short(finished.path)
     yield "status", manifest.status + (f": {manifest.error}" if manifest.error else "")
-    reasons = manifest.collapse.get("reasons")
-    if manifest.status == "collapsed" and isinstance(reasons, list):
-        yield "collapsed", "; ".join(str(reason) for reason in reasons)
     picture = picture_of(finished)
     if picture is not None:
         yield "picture", _short(picture)

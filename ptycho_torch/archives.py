@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["ArrayHeader", "NpzArchive", "npz_members", "open_npz"]
+__all__ = ["ArrayHeader", "NpzArchive", "npz_members", "open_npz", "write_npz"]
 
 MAX_HEADER_BYTES = 10_000
 """Longest npy header that is read, bytes; an honest one takes 128."""
@@ -29,6 +29,7 @@ MAX_UNPACKED_RATIO = 200
 """A bz2 file may unpack to this many times its size, or to the floor if that is more."""
 UNPACKED_FLOOR_BYTES = 1 << 30
 
+_EPOCH = (1980, 1, 1, 0, 0, 0)
 _SPOOL_BYTES = 1 << 28
 _BLOCK_BYTES = 1 << 20
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError, ValueError)
@@ -157,6 +158,28 @@ def open_npz(path: str | Path) -> Iterator[NpzArchive]:
         with _damage_reported(path.name, "the archive"):
             file = stack.enter_context(zipfile.ZipFile(stream))
         yield NpzArchive(file, path.name)
+
+
+def write_npz(stream: IO[bytes], members: Mapping[str, NDArray[Any]]) -> None:
+    """Write arrays as an NPZ archive whose bytes follow from the arrays alone.
+
+    ``numpy.savez`` will not do: it asks for the 64-bit format, which patch releases of Python mark differently.
+
+    Parameters
+    ----------
+    stream
+        Where it goes.
+    members
+        Name to array.
+    """
+    import numpy as np
+    from numpy.lib import format as npy_format
+
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
+        for name, array in sorted(members.items()):
+            content = io.BytesIO()
+            npy_format.write_array(content, np.asarray(array, order="C"), version=(1, 0), allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy", date_time=_EPOCH), content.getvalue())
 
 
 def _unpacked(packed: IO[bytes], path: Path, stack: ExitStack) -> IO[bytes]:

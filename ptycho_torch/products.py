@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
+from ptycho_torch.archives import write_npz
 from ptycho_torch.readers.scan import Scan
 from ptycho_torch.stitching import Reconstruction
 
@@ -31,11 +32,11 @@ def reconstruction_file(reconstruction: Reconstruction, scan: Scan) -> bytes:
     (M, N, N) complex64.
     """
     content = io.BytesIO()
-    np.savez(
-        content,
-        object=reconstruction.object,
-        coverage=reconstruction.coverage,
-        frame_origin_px=np.asarray(reconstruction.frame_origin_px, dtype=np.int64),
-        probe=scan.probe,
-    )
+    members = {
+        "object": reconstruction.object,
+        "coverage": reconstruction.coverage,
+        "frame_origin_px": np.asarray(reconstruction.frame_origin_px, dtype=np.int64),
+        "probe": scan.probe,
+    }
+    write_npz(content, members)
     return content.getvalue()

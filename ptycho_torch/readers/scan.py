@@ -6,23 +6,21 @@ import hashlib
 import logging
 import os
 import tempfile
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
+from ptycho_torch.archives import write_npz
 from ptycho_torch.errors import DataError
 from ptycho_torch.headers import UNITS
 
 logger = logging.getLogger(__name__)
 
 _BLOCK_FRAMES = 64
-_ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -271,20 +269,10 @@ def save_scan(path: str | Path, scan: Scan) -> None:
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as stream:
-            _write_archive(stream, members)
+            write_npz(stream, members)
             stream.flush()
             os.fsync(stream.fileno())
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-
-
-def _write_archive(stream: Any, members: Mapping[str, NDArray[Any]]) -> None:
-    with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
-        for name in sorted(members):
-            entry = zipfile.ZipInfo(f"{name}.npy", date_time=_ZIP_EPOCH)
-            with archive.open(entry, "w", force_zip64=True) as member:
-                npy_format.write_array(
-                    member, np.asarray(members[name], order="C"), version=(1, 0), allow_pickle=False
-                )
