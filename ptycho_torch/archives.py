@@ -163,7 +163,7 @@ def open_npz(path: str | Path) -> Iterator[NpzArchive]:
 def write_npz(stream: IO[bytes], members: Mapping[str, NDArray[Any]]) -> None:
     """Write arrays as an NPZ archive whose bytes follow from the arrays alone.
 
-    ``numpy.savez`` will not do: it asks for the 64-bit format, which patch releases of Python mark differently.
+    ``numpy.savez`` will not do: it asks for the 64-bit format, which releases of Python mark differently.
 
     Parameters
     ----------

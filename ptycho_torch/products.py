@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from safetensors.torch import save
 
 from ptycho_torch.archives import write_npz
@@ -32,7 +34,7 @@ def reconstruction_file(reconstruction: Reconstruction, scan: Scan) -> bytes:
     (M, N, N) complex64.
     """
     content = io.BytesIO()
-    members = {
+    members: dict[str, NDArray[Any]] = {
         "object": reconstruction.object,
         "coverage": reconstruction.coverage,
         "frame_origin_px": np.asarray(reconstruction.frame_origin_px, dtype=np.int64),
