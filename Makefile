@@ -17,7 +17,7 @@ DEV_BIN = $(DEV_VENV)/bin
 # Tests share the cores, so each process computes on one; caches stand in the environment because the
 # checkout may be read-only.
 PYTEST = OMP_NUM_THREADS=1 HYPOTHESIS_STORAGE_DIRECTORY=$(DEV_VENV)/.hypothesis $(DEV_BIN)/python -m pytest \
-	-o cache_dir=$(DEV_VENV)/.pytest_cache -n $(JOBS) --dist loadfile
+	-o cache_dir=$(DEV_VENV)/.pytest_cache -n $(JOBS) --maxprocesses 8 --dist loadfile
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r a b; do printf '%-16s %s\n' "$$a" "$$b"; done
@@ -34,7 +34,7 @@ train: env ## environment, then train, reconstruct and show the result of SPEC (
 
 test: dev-env ## environment, then the tests, then those of the physics again with the shape checker on
 	$(PYTEST) $(PYTEST_ARGS)
-	$(PYTEST) --jaxtyping-packages=$(SHAPE_CHECKED),beartype.beartype \
+	$(PYTEST) -p tests.shape_checker --jaxtyping-packages=$(SHAPE_CHECKED),tests.shape_checker.check \
 		tests/torch/physics tests/torch/models tests/torch/losses
 
 test-slow: dev-env ## environment, then the tests that take longer
