@@ -14,7 +14,7 @@ from harness.errors import ExitCode, UserError
 
 if TYPE_CHECKING:
     from harness.executors.base import Executor
-    from harness.resolve import ResolvedRun
+    from harness.resolved import ResolvedRun
     from harness.run import Finished
     from harness.spec import RunSpec
 

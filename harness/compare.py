@@ -144,14 +144,18 @@ def _change(old: str | None, new: str | None) -> str:
 
 @dataclass(frozen=True)
 class Found:
-    """The file that comes nearest to a recorded one, and its sha256; both None when there is none."""
+    """The file that comes nearest to a recorded one, and its sha256; both None when there is none.
+
+    ``passed_over`` is a file that should have been it and has other content.
+    """
 
     path: Path | None
     sha256: str | None
+    passed_over: Path | None = None
 
 
 def data_differences(was: Mapping[str, str], now: Mapping[str, Found]) -> Iterator[Difference]:
-    """Yield every data file that is not there with its recorded sha256.
+    """Yield every data file that is not there with its recorded sha256, or only elsewhere.
 
     Parameters
     ----------
@@ -165,6 +169,8 @@ def data_differences(was: Mapping[str, str], now: Mapping[str, Found]) -> Iterat
         if found.sha256 is None:
             yield Difference("data", f"{role}: no file with sha256 {digest[:12]} was found (use --data-dir)")
         elif found.sha256 != digest:
-            yield Difference(
-                "data", f"{role}: {found.path} has sha256 {found.sha256[:12]}, recorded is {digest[:12]}"
-            )
+            sentence = f"{role}: {found.path} has sha256 {found.sha256[:12]}, recorded is {digest[:12]}"
+            yield Difference("data", sentence)
+        elif found.passed_over is not None:
+            sentence = f"{role}: {found.passed_over} is not the recorded file, {found.path} is and is used"
+            yield Difference("data", sentence, matters=False)

@@ -44,7 +44,6 @@ __all__ = [
     "damaged_files",
     "manifest_json_schema",
     "read_manifest",
-    "run_status",
     "summary",
     "write_manifest",
 ]
@@ -251,28 +250,25 @@ def damaged_files(run_dir: Path, manifest: Manifest) -> tuple[str, ...]:
     return tuple(problems)
 
 
-def run_status(run_dir: Path) -> str:
-    """Return a run's status: the manifest's, or ``running`` or ``interrupted`` where there is none (yet)."""
-    if not (run_dir / MANIFEST).is_file():
-        state = state_without_manifest(run_dir)
-        if not (run_dir / MANIFEST).is_file():
-            return state
-    try:
-        return read_manifest(run_dir).status
-    except DamagedError:
-        return "damaged"
-
-
 def summary(run_dir: Path) -> dict[str, Any]:
-    """Describe a run in the few facts of ``harness list``; works for a run in any state."""
-    status = run_status(run_dir)
-    events = read_events(run_dir)
-    created = next((event for event in events if event.get("event") == "created"), {})
-    facts = {"name": created.get("name"), "created": created.get("time")}
-    if (run_dir / MANIFEST).is_file() and status != "damaged":
-        manifest = read_manifest(run_dir)
-        facts = {"name": manifest.name, "created": manifest.created}
-    return {"path": str(run_dir), "status": status, **facts}
+    """Describe a run in the few facts of ``harness list``; works for a run in any state.
+
+    Its status is the manifest's; without one ``running``, ``failed`` or ``interrupted``; ``damaged`` when the
+    manifest is not what was written, and ``unreadable`` when it is of a version that is not known here.
+    """
+    state = state_without_manifest(run_dir)
+    created = next((event for event in read_events(run_dir) if event.get("event") == "created"), {})
+    facts = {"status": state, "name": created.get("name"), "created": created.get("time")}
+    # Looked for after the state: a run that ends in between is then seen as ended.
+    if (run_dir / MANIFEST).is_file():
+        try:
+            manifest = read_manifest(run_dir)
+            facts = {"status": manifest.status, "name": manifest.name, "created": manifest.created}
+        except DamagedError:
+            facts["status"] = "damaged"
+        except UserError:
+            facts["status"] = "unreadable"
+    return {"path": str(run_dir), **facts}
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ptycho_torch.profiles import environment as profile_environment
 
 if TYPE_CHECKING:
-    from harness.resolve import ResolvedRun
+    from harness.resolved import ResolvedRun, Source
 
 __all__ = ["PASSED_ON", "Estimate", "Plan", "estimate", "make_plan", "worker_environment"]
 
@@ -27,6 +27,8 @@ _PATTERNS_STITCHED_PER_SECOND = 25.0
 _START_SECONDS = 10.0
 _IMPORTS_GB = 0.5
 _BATCH_GB_PER_PATTERN = 0.02
+_BYTES_PER_PIXEL = 12
+"""A scan's frames are held as amplitudes, and for a while as they were read."""
 
 
 @dataclass(frozen=True)
@@ -133,9 +135,14 @@ def estimate(resolved: ResolvedRun) -> Estimate:
     cpu = (
         _START_SECONDS + trained * gflop / _GFLOPS_PER_CORE + stitched * size / _PATTERNS_STITCHED_PER_SECOND
     )
+    frames = sum(_n_frames(source) for source in resolved.sources.values())
     batch = training.batch_size * patterns * size * max(1.0, model.n_filters_scale / 2)
     return Estimate(
         cpu_seconds=cpu,
         wall_seconds=_START_SECONDS + (cpu - _START_SECONDS) / resolved.exactness.threads,
-        memory_gb=_IMPORTS_GB + batch * _BATCH_GB_PER_PATTERN,
+        memory_gb=_IMPORTS_GB + batch * _BATCH_GB_PER_PATTERN + frames * model.N**2 * _BYTES_PER_PIXEL / 1e9,
     )
+
+
+def _n_frames(source: Source) -> int:
+    return source.simulate.n_frames if source.kind == "simulated" else source.header.n_frames

@@ -25,7 +25,7 @@ from harness.outcome import Outcome, plain
 from harness.store import LOG, recorded_files, utc_now
 
 if TYPE_CHECKING:
-    from harness.resolve import ResolvedRun
+    from harness.resolved import ResolvedRun
     from ptycho_torch.layers import Place
 
 __all__ = ["Circumstances", "compose", "missing_outcome"]

@@ -17,7 +17,7 @@ from harness.store import INPUTS, RESOLVED, file_digest, read_json
 
 if TYPE_CHECKING:
     from harness.executors.base import Executor
-    from harness.resolve import ResolvedRun
+    from harness.resolved import ResolvedRun
 
 __all__ = [
     "AlteredError",
@@ -62,7 +62,7 @@ def load(run_dir: Path) -> Recorded:
     DamagedError
         The manifest is not what was written.
     """
-    from harness.resolve import ResolvedRun
+    from harness.resolved import ResolvedRun
 
     manifest = read_manifest(run_dir)
     recorded = manifest.files.get(RESOLVED)
@@ -97,15 +97,15 @@ def locate_data(run: Recorded, folders: Sequence[Path]) -> dict[str, Found]:
     return found
 
 
-def _by_digest(digest: str, named: Iterable[Path], others: Iterable[Path]) -> Found:
-    nearest = Found(None, None)
+def _by_digest(digest: str, named: Sequence[Path], others: Iterable[Path]) -> Found:
+    passed_over: list[Found] = []
     for path in itertools.chain(dict.fromkeys(path for path in named if path.is_file()), others):
         has = file_digest(path)
         if has == digest:
-            return Found(path.resolve(), has)
-        if nearest.path is None:
-            nearest = Found(path.resolve(), has)
-    return nearest
+            return Found(path.resolve(), has, passed_over[0].path if passed_over else None)
+        if path in named:
+            passed_over.append(Found(path.resolve(), has))
+    return passed_over[0] if passed_over else Found(None, None)
 
 
 def _of_size(folders: Sequence[Path], size: int) -> Iterator[Path]:
@@ -118,7 +118,7 @@ def _of_size(folders: Sequence[Path], size: int) -> Iterator[Path]:
 def data_problems(run: Recorded, folders: Sequence[Path]) -> tuple[str, ...]:
     """Name every data file of a run that is not found, or not with its recorded digest."""
     found = locate_data(run, folders)
-    return tuple(str(one) for one in data_differences(_wanted(run, found), found))
+    return tuple(str(one) for one in data_differences(_wanted(run, found), found) if one.matters)
 
 
 def _wanted(run: Recorded, found: Mapping[str, Found]) -> dict[str, str]:
@@ -201,7 +201,7 @@ def repeat(
             else "\n--regardless goes on all the same; rerun --restore rebuilds code and environment"
         )
         lines = "\n".join(f"  {one}" for one in differing)
-        is_altered = not lost and any(one.area in {"run folder", "data"} for one in differing)
+        is_altered = not lost and any(one.area in {"run folder", "data"} and one.matters for one in differing)
         kind_of_error = AlteredError if is_altered else RefusedError
         raise kind_of_error(f"{recorded.path.name} cannot be repeated as it was:\n{lines}{cure}")
     for one in differing:

@@ -17,7 +17,7 @@ from harness.store import MANIFEST, read_events, run_folders
 
 if TYPE_CHECKING:
     from harness.plan import Plan
-    from harness.resolve import ResolvedRun
+    from harness.resolved import ResolvedRun
 
 __all__ = [
     "explain_json",

@@ -34,7 +34,7 @@ from harness.store import (
 
 if TYPE_CHECKING:
     from harness.executors.base import Executor
-    from harness.resolve import ResolvedRun
+    from harness.resolved import ResolvedRun
 
 __all__ = ["Finished", "Job", "exit_code", "run"]
 

@@ -18,6 +18,7 @@ from typing import Any, Self
 from harness.errors import UserError
 
 __all__ = [
+    "HOST_PID",
     "INPUTS",
     "JOURNAL",
     "LOCK",
@@ -54,6 +55,9 @@ JOURNAL = "journal.jsonl"
 PROGRESS = "progress.json"
 LOCK = "lock"
 LOG = "logs/worker.log"
+
+HOST_PID = "HARNESS_HOST_PID"
+"""Variable that tells a worker on this machine whose it is, so that it does not outlive its host."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _NOT_PART_OF_THE_RECORD = {INPUTS, JOURNAL, LOCK, MANIFEST, PROGRESS}

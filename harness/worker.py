@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import dataclasses
 import logging
+import os
 import signal
 import sys
 import time
@@ -22,7 +23,7 @@ from harness.code_capture import digest_of_files, source_files, source_root
 from harness.outcome import CheckpointRecord, Outcome, ProductRecord, write_outcome
 from harness.progress import write_progress
 from harness.resolved import ResolvedRun, SimulatedSource
-from harness.store import INPUTS, RESOLVED, append_event, file_digest, read_json, write_durably
+from harness.store import HOST_PID, INPUTS, RESOLVED, append_event, file_digest, read_json, write_durably
 from ptycho_torch.callbacks import Progress, StopRequestedError
 from ptycho_torch.data.simulate import simulate_scan
 from ptycho_torch.errors import DataError, PtychoError
@@ -151,7 +152,9 @@ class Worker:
         from ptycho_torch.plotting import save_pictures
 
         folder = self.run_dir / "products"
-        for path in save_pictures(image, folder, aligned=evaluation.aligned, metrics=evaluation.metrics, title=name):
+        for path in save_pictures(
+            image, folder, aligned=evaluation.aligned, metrics=evaluation.metrics, title=name
+        ):
             self._record_product(path)
 
     def _keep(self, name: str, content: bytes) -> None:
@@ -240,6 +243,9 @@ def _read_data(
 def _die_with_the_host() -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    # The host may have died while this process was still importing.
+    if os.environ.get(HOST_PID, str(os.getppid())) != str(os.getppid()):
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def main(arguments: list[str]) -> int:

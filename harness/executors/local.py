@@ -20,7 +20,7 @@ from harness.environment import Environment, Package
 from harness.errors import HarnessError
 from harness.executors.base import Inventory, Supervision
 from harness.plan import Plan, worker_environment
-from harness.store import LOG
+from harness.store import HOST_PID, LOG
 
 __all__ = ["LocalExecutor"]
 
@@ -116,7 +116,7 @@ class LocalExecutor:
         with log.open("ab") as output:
             process = subprocess.Popen(
                 plan.argv,
-                env=dict(plan.environment),
+                env={**plan.environment, HOST_PID: str(os.getpid())},
                 cwd=plan.run_dir,
                 stdin=subprocess.DEVNULL,
                 stdout=output,

@@ -11,7 +11,7 @@ import jsonschema
 import pytest
 
 from harness.errors import ExitCode, UserError
-from harness.manifest import DamagedError, damaged_files, manifest_json_schema, read_manifest, run_status
+from harness.manifest import DamagedError, damaged_files, manifest_json_schema, read_manifest, summary
 from harness.store import MANIFEST, render_json
 from tests.harness.conftest import Bench
 
@@ -62,7 +62,7 @@ def test_any_bit_flipped_in_the_manifest_is_found(run_dir: Path) -> None:
 
 def test_a_damaged_manifest_is_named_by_status_and_exit_code(run_dir: Path) -> None:
     flip(run_dir / MANIFEST, 1000)
-    assert run_status(run_dir) == "damaged"
+    assert summary(run_dir)["status"] == "damaged"
     assert DamagedError("x").exit_code is ExitCode.DIFFERS
 
 
@@ -99,3 +99,4 @@ def test_a_manifest_of_a_later_version_is_refused_by_version(run_dir: Path) -> N
     (run_dir / MANIFEST).write_bytes(render_json({**later, "manifest_digest": digest}))
     with pytest.raises(UserError, match="newer than 1"):
         read_manifest(run_dir)
+    assert summary(run_dir)["status"] == "unreadable"

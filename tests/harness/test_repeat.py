@@ -93,6 +93,20 @@ def test_data_with_one_bit_flipped_is_refused_and_named(bench: Bench) -> None:
         again(bench, first.path)
 
 
+def test_an_altered_copy_is_named_when_the_recorded_file_is_found_elsewhere(
+    bench: Bench, tmp_path: Path
+) -> None:
+    first = bench.run()
+    altered = tmp_path / "copies" / "scan.npz"
+    altered.parent.mkdir()
+    shutil.copy(bench.data, altered)
+    flip(altered, 4000)
+    notes: list[str] = []
+    second = again(bench, first.path, folders=(altered.parent,), notes=notes)
+    assert second.manifest.compared == first.manifest.compared
+    assert notes == [f"data: train: {altered} is not the recorded file, {bench.data} is and is used"]
+
+
 @pytest.mark.parametrize("name", ["checkpoints/last.ckpt", "products/weights.safetensors"])
 def test_a_run_folder_with_a_bit_flipped_is_refused_and_the_file_named(bench: Bench, name: str) -> None:
     first = bench.run()

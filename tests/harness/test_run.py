@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from harness.errors import ExitCode
-from harness.manifest import read_manifest, run_status, summary
+from harness.manifest import read_manifest, summary
 from harness.progress import read_progress
 from harness.run import exit_code
 from harness.store import is_held, read_events, run_folders
@@ -88,7 +88,7 @@ def test_a_run_leaves_its_folder_complete_and_its_manifest_last(bench: Bench) ->
     assert (finished.path / "spec.yaml").read_text() == bench.spec.read_text()
     assert (finished.path / "logs" / "worker.log").read_text() == "the stand-in has begun\n"
     assert exit_code(finished) is ExitCode.OK
-    assert run_status(finished.path) == "completed"
+    assert summary(finished.path)["status"] == "completed"
     assert not is_held(finished.path)
 
 
