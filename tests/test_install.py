@@ -1,0 +1,66 @@
+"""The installer behind `make`: what it says when it cannot begin, and that it begins nothing then."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+INSTALLER = ROOT / "tools" / "install.sh"
+LOCK = ROOT / "docker" / "requirements-cpu.lock"
+NEEDED_TO_START = ("awk", "basename", "cat", "cmp", "dirname", "grep", "mkdir", "mktemp", "rm", "sed", "sh")
+
+
+def install(venv: Path, lock: Path = LOCK, **settings: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["sh", str(INSTALLER), str(venv), str(lock)],
+        env={**os.environ, **settings},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_missing_programs_are_named_in_one_line_with_the_command_that_installs_them(tmp_path: Path) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name in NEEDED_TO_START:
+        found = shutil.which(name)
+        assert found is not None
+        (programs / name).symlink_to(found)
+    done = install(tmp_path / "venv", PATH=str(programs), PYTHON="no-such-python")
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    for name in ("git", "make", "python3-venv", "apt-get install"):
+        assert name in done.stderr
+    assert not (tmp_path / "venv").exists()
+
+
+def test_a_folder_that_is_no_environment_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("years of work")
+    done = install(tmp_path)
+    assert done.returncode == 2
+    assert "is no Python environment" in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_an_absent_lock_is_named(tmp_path: Path) -> None:
+    done = install(tmp_path / "venv", tmp_path / "absent.lock")
+    assert done.returncode == 2
+    assert "absent.lock" in done.stderr
+
+
+@pytest.mark.parametrize("lock", ["cpu", "dev"])
+def test_every_lock_has_torch_for_linux_on_both_architectures_and_for_macos(lock: str) -> None:
+    text = (ROOT / "docker" / f"requirements-{lock}.lock").read_text(encoding="utf-8")
+    block = "".join(
+        line
+        for line in (ROOT / "docker" / "torch-cpu.txt").read_text(encoding="utf-8").splitlines(keepends=True)
+        if not line.startswith("#")
+    )
+    assert block in text
+    assert block.count("--hash=") == 11
