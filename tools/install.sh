@@ -76,7 +76,7 @@ install_torch() {
         pip_install --index-url "$cpu_index" --requirement "$work/torch.txt"
     else
         say "2/4 torch: no wheel folder has the CPU build and $cpu_index did not answer within $probe_seconds s," \
-            "so the package index's full build is taken: about 2.5 GB with its CUDA libraries"
+            "so the package index's full build is taken: about 2.5 GB with its CUDA libraries, 5 GB on the disk"
         pip_install --requirement "$work/full.txt"
     fi
 }
