@@ -113,6 +113,8 @@ class Worker:
 
     def _reconstruct(self, resolved: ResolvedRun, scans: Mapping[str, Scan], result: TrainingResult) -> None:
         scan = with_reference(scans["train"], scans["reference"]) if "reference" in scans else scans["train"]
+        if resolved.payload.model.probe_trainable:
+            scan = dataclasses.replace(scan, probe=result.module.forward_model.probe.detach().cpu().numpy())
         payload, data = resolved.payload, result.datamodule
         execution = payload.execution_config
         predictions = predict_patches(

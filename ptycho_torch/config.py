@@ -128,6 +128,8 @@ class ModelConfig:
         Put a channel-and-spatial attention gate (CBAM) behind every encoder stage.
     probe_big
         Reconstruct the patch's outer frame too, by a border branch; else it is zero.
+    probe_trainable
+        Let training improve the probe too, from the one that the data hold.
     object_big
         Give every pattern of a group its own patch, merged by the physics; else one shared patch.
     amplitude_level
@@ -142,6 +144,7 @@ class ModelConfig:
     amp_activation: Literal["sigmoid", "swish", "softplus", "relu"] = canonical("model.amp_activation")
     attention: bool = True
     probe_big: bool = canonical("model.probe_big")
+    probe_trainable: bool = False
     object_big: bool = canonical("model.object_big")
     amplitude_level: Annotated[float, Field(gt=0, lt=1)] = 0.5
 

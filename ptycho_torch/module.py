@@ -73,6 +73,7 @@ class PtychoModule(pl.LightningModule):
             scaling.intensity_scale,
             max_offset_px=max_offset_px or 0.0,
             window_px=model.N if model.probe_big else model.N // 2,
+            is_probe_trainable=model.probe_trainable,
         )
         self.loss: Loss = LOSSES[training.loss](mean_counts=scaling.mean_counts)
         self._description = {
@@ -175,11 +176,12 @@ class PtychoModule(pl.LightningModule):
         """
         stored = checkpoint["hyper_parameters"]
         state = checkpoint["state_dict"]
+        unit = state["forward_model.probe_unit"]
         module = cls(
             model=ModelConfig(**stored["model"]),
             training=TrainingConfig(**stored["training"]),
             execution=execution,
-            probe=state["forward_model.probe"].numpy(),
+            probe=(torch.view_as_complex(state["forward_model.probe_parts"]) * unit).numpy(),
             scaling=Scaling(**stored["scaling"]),
             max_offset_px=stored["max_offset_px"],
         )

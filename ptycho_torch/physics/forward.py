@@ -27,6 +27,8 @@ class ForwardModel(nn.Module):
         Largest absolute offset of a patch from its group's mean, pixels; it sets the canvas.
     window_px
         Side of the central window of a patch that is reconstructed, pixels.
+    is_probe_trainable
+        Let the optimizer improve the probe, in units of its largest initial amplitude.
 
     Raises
     ------
@@ -34,7 +36,8 @@ class ForwardModel(nn.Module):
         If the probe is not a stack of square modes, or a group is too wide to be merged.
     """
 
-    probe: Tensor
+    probe_parts: Tensor
+    probe_unit: Tensor
     intensity_scale: Tensor
     weight: Tensor
 
@@ -45,17 +48,29 @@ class ForwardModel(nn.Module):
         *,
         max_offset_px: float = 0.0,
         window_px: int | None = None,
+        is_probe_trainable: bool = False,
     ) -> None:
         super().__init__()
         if probe.ndim != 3 or probe.shape[1] != probe.shape[2]:
             raise DataError(f"the probe has shape {probe.shape}: give modes as (M, N, N)")
         N = probe.shape[-1]
         self.canvas_side_px = canvas_side_px(N, max_offset_px)
-        self.register_buffer("probe", torch.from_numpy(np.ascontiguousarray(probe, dtype=np.complex64)))
+        unit = np.float32(np.abs(probe).max())
+        parts = torch.view_as_real(torch.from_numpy((probe / unit).astype(np.complex64)))
+        if is_probe_trainable:
+            self.probe_parts = nn.Parameter(parts)
+        else:
+            self.register_buffer("probe_parts", parts)
+        self.register_buffer("probe_unit", torch.tensor(unit))
         self.register_buffer("intensity_scale", torch.tensor(intensity_scale, dtype=torch.float32))
         self.register_buffer(
             "weight", merge_weight(N, N if window_px is None else window_px), persistent=False
         )
+
+    @property
+    def probe(self) -> Complex64[Tensor, "M N N"]:
+        """The probe modes as they are now."""
+        return torch.view_as_complex(self.probe_parts) * self.probe_unit
 
     def forward(
         self, patches: Complex64[Tensor, "B C N N"], offsets_px: Float32[Tensor, "B C0 2"]
