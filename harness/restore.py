@@ -101,7 +101,11 @@ def _unpack(run_dir: Path, code: Code, tree: Path) -> None:
     if code.archive is None:
         raise RefusedError(f"{run_dir.name} holds neither a commit nor an archive of its code")
     with tarfile.open(run_dir / code.archive.path) as tar:
-        tar.extractall(tree, filter="data")
+        for member in tar:
+            path = tree / member.name
+            if not (member.isdir() or member.isfile()) or not path.resolve().is_relative_to(tree.resolve()):
+                raise RefusedError(f"{code.archive.path} holds {member.name!r}, which is no file inside it")
+            tar.extract(member, tree, set_attrs=member.isfile())
 
 
 def restore_environment(

@@ -12,7 +12,7 @@ from ptycho_torch.layers import Merged
 from ptycho_torch.payloads import TrainingPayload
 from ptycho_torch.validation import Problems
 
-__all__ = ["check_against_data", "check_against_trained", "check_demand", "check_test_scan"]
+__all__ = ["check_against_data", "check_against_trained", "check_test_scan"]
 
 
 def check_against_data(
@@ -38,31 +38,6 @@ def check_against_data(
     if execution is not None and model is not None and execution.middle_trim > model.N:
         sentence = f"must be at most model.N ({model.N}), not {execution.middle_trim}"
         _note(merged, problems, "execution.middle_trim", sentence)
-
-
-def check_demand(
-    merged: Merged, configs: Mapping[str, Any], header: ScanHeader, problems: Problems, *, has_test: bool
-) -> None:
-    """Note where more groups are asked for than the frames that are trained on can seed."""
-    data, model, training = (configs.get(section) for section in ("data", "model", "training"))
-    if data is None or model is None or training is None or data.oversample:
-        return
-    n_frames = min(data.n_subsample or header.n_frames, header.n_frames)
-    cluster = 1 if model.gridsize == 1 else data.neighbor_count + 1
-    held_out = 0
-    if data.validation_fraction > 0 and not has_test:
-        held_out = max(1, round(data.validation_fraction * n_frames / cluster)) * cluster
-    if training.n_groups > n_frames - held_out:
-        kept = (
-            f"{n_frames} frames, {held_out} of them held out for validation"
-            if held_out
-            else f"{n_frames} frames"
-        )
-        sentence = (
-            f"is {training.n_groups}, but {header.name} has {kept}: "
-            f"lower it to {max(n_frames - held_out, 0)}, or set data.oversample to true"
-        )
-        _note(merged, problems, "training.n_groups", sentence)
 
 
 def check_test_scan(merged: Merged, train: ScanHeader, test: ScanHeader, problems: Problems) -> None:

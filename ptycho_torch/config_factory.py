@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from ptycho_torch.config import CANONICAL_DEFAULTS, SECTIONS, PyTorchExecutionConfig
-from ptycho_torch.config_checks import check_against_data, check_against_trained, check_demand, check_test_scan
+from ptycho_torch.config_checks import check_against_data, check_against_trained, check_test_scan
 from ptycho_torch.config_keys import default_layers, entry_point_layer, given_layer, knob_layer
 from ptycho_torch.errors import ConfigError, DataFileNotFoundError
 from ptycho_torch.headers import ScanHeader, read_header
@@ -106,7 +106,6 @@ def create_training_payload(
     ]
     merged, configs = _build(layers, problems)
     check_against_data(merged, configs, header, problems)
-    check_demand(merged, configs, header, problems, has_test=test_header is not None)
     if test_header is not None:
         check_test_scan(merged, header, test_header, problems)
     problems.refuse()

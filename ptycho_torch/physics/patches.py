@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Complex64, Float32
+from jaxtyping import Complex64, Float, Float32
 from torch import Tensor
 
 from ptycho_torch.errors import DataError
@@ -71,7 +71,7 @@ def _sandwich(left: Tensor, middle: Tensor, right: Tensor) -> Tensor:
     return left @ middle @ right
 
 
-def place(patches: Tensor, offsets_px: Float32[Tensor, "*lead 2"], canvas_side: int) -> Tensor:
+def place(patches: Tensor, offsets_px: Float[Tensor, "*lead 2"], canvas_side: int) -> Tensor:
     """Put each patch on its own canvas of zeros, displaced from the canvas' middle.
 
     Parameters
@@ -93,7 +93,7 @@ def place(patches: Tensor, offsets_px: Float32[Tensor, "*lead 2"], canvas_side: 
     return _sandwich(rows, patches, columns.transpose(-1, -2))
 
 
-def extract(canvas: Tensor, offsets_px: Float32[Tensor, "*lead 2"], N: int) -> Tensor:
+def extract(canvas: Tensor, offsets_px: Float[Tensor, "*lead 2"], N: int) -> Tensor:
     """Cut a patch out of a canvas: the adjoint of :func:`place`.
 
     Parameters

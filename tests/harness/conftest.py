@@ -57,6 +57,14 @@ class StandInExecutor(LocalExecutor):
         return super().execute(replace(plan, argv=argv), supervision)
 
 
+def broken_interpreter(folder: Path) -> Path:
+    """Make a program that stands where an interpreter should, and does not work."""
+    path = folder / "python"
+    path.write_text("#!/bin/sh\necho out of order >&2\nexit 1\n")
+    path.chmod(0o755)
+    return path
+
+
 @dataclass(frozen=True)
 class Bench:
     """A place to run in: source tree, spec, data and run folders."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from harness.executors import EXECUTORS
 from harness.executors.base import Executor
 from harness.executors.local import LocalExecutor
 from ptycho_torch.errors import ConfigError
+from tests.harness.conftest import broken_interpreter
 
 
 @pytest.mark.parametrize("name", sorted(EXECUTORS))
@@ -61,5 +61,6 @@ def test_the_environments_own_lock_comes_before_the_source_trees(tmp_path: Path,
 
 
 def test_an_interpreter_that_fails_is_an_error_with_its_last_words(tmp_path: Path) -> None:
-    with pytest.raises(HarnessError, match="cannot describe itself: .*No module named"):
-        LocalExecutor(sys.executable, tmp_path).environment()
+    broken = broken_interpreter(tmp_path)
+    with pytest.raises(HarnessError, match="cannot describe itself: out of order"):
+        LocalExecutor(str(broken), tmp_path).environment()

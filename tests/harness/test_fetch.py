@@ -17,7 +17,7 @@ from tests.harness.spec_kit import LOCAL, write, write_scan
 
 
 class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *args: object) -> None:
+    def log_message(self, format: str, *_: object) -> None:
         pass
 
 

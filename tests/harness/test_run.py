@@ -15,12 +15,13 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import ExitCode
+from harness.errors import ExitCode, HarnessError
+from harness.executors.local import LocalExecutor
 from harness.manifest import read_manifest, summary
 from harness.progress import read_progress
-from harness.run import exit_code
+from harness.run import exit_code, run
 from harness.store import is_held, read_events, run_folders
-from tests.harness.conftest import Bench
+from tests.harness.conftest import Bench, broken_interpreter
 
 ROOT = Path(__file__).parents[2]
 HOST = """
@@ -236,12 +237,10 @@ def test_a_killed_host_leaves_a_run_that_is_running_then_interrupted_and_nothing
 
 
 def test_what_goes_wrong_on_the_host_stands_in_the_journal(bench: Bench, tmp_path: Path) -> None:
-    broken = Bench(tmp_path / "nowhere", bench.spec, bench.runs)
     job = bench.job()
-    from harness.run import run
-
-    with pytest.raises(Exception, match="cannot describe itself"):
-        run(job, broken.executor(), bench.runs, root=bench.root)
+    executor = LocalExecutor(str(broken_interpreter(tmp_path)), bench.root)
+    with pytest.raises(HarnessError, match="cannot describe itself"):
+        run(job, executor, bench.runs, root=bench.root)
     (path,) = run_folders(bench.runs)
     assert read_events(path)[-1]["event"] == "failed"
     assert summary(path)["status"] == "failed"

@@ -71,9 +71,9 @@ def test_poisson_keeps_a_difference_of_one_standard_deviation_at_high_counts():
 
 
 def test_the_gradient_of_poisson_is_one_minus_counts_over_rate():
-    rate = torch.tensor([[4.0, 10.0]], requires_grad=True)
-    PoissonLoss(1.0)(rate, torch.tensor([[8.0, 5.0]])).backward()
-    torch.testing.assert_close(rate.grad, torch.tensor([[1 - 2.0, 1 - 0.5]]))
+    rate = torch.tensor([[4.0, 10.0], [1.0, 2.0]], requires_grad=True)
+    PoissonLoss(1.0)(rate, torch.tensor([[8.0, 5.0], [1.0, 0.0]])).backward()
+    torch.testing.assert_close(rate.grad, torch.tensor([[1 - 2.0, 1 - 0.5], [0.0, 1.0]]))
 
 
 def test_a_rate_of_zero_counts_as_the_smallest_rate():
