@@ -39,8 +39,8 @@ def probe_execution(spec: RunSpec, inventory: Inventory) -> tuple[Value, list[Pr
             f"asks for {_NAMES[device]} ({requested}), but {executor} has {has}: use cpu",
         )
     wanted = spec.get("execution.n_devices", 1)
-    if device == "cuda" and wanted > len(inventory.gpu_names) > 0:
-        refuse("execution.n_devices", f"is {wanted}, but {executor} has {len(inventory.gpu_names)} GPU")
+    if wanted > 1:
+        refuse("execution.n_devices", f"is {wanted}, but a run is not divided among devices: set it to 1")
     strategy = spec.get("execution.strategy", "auto")
     if strategy in _SHARDING:
         cure = "checkpoints here hold whole weights: use auto or ddp"

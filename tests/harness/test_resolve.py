@@ -212,9 +212,9 @@ def test_threads_never_come_from_the_machine(tmp_path: Path) -> None:
     assert resolved(tmp_path, SMALL, inventory=many).run.exactness.threads == 1
 
 
-def test_more_devices_than_there_are_are_refused(tmp_path: Path) -> None:
+def test_more_than_one_device_is_refused(tmp_path: Path) -> None:
     said = complaint(tmp_path, SMALL, "accelerator=cuda", "n_devices=2", inventory=WITH_GPU)
-    assert "execution.n_devices: is 2, but the executor 'local' has 1 GPU" in said
+    assert "execution.n_devices: is 2, but a run is not divided among devices: set it to 1" in said
 
 
 def test_a_logger_whose_package_is_there_is_accepted(tmp_path: Path) -> None:

@@ -253,3 +253,24 @@ def test_merging_without_a_canvas_is_refused():
             probe=np.ones((1, 64, 64), np.complex64),
             scaling=SCALING,
         )
+
+
+def test_a_trainable_probe_learns_and_survives_a_checkpoint() -> None:
+    module = _module({"probe_trainable": True})
+    before = module.forward_model.probe.detach().clone()
+    optimizer = module.configure_optimizers()
+    module.log = lambda *args, **kwargs: None  # type: ignore[method-assign]
+    module.training_step(_batch(), 0).backward()
+    optimizer.step()
+    after = module.forward_model.probe.detach()
+    assert not torch.equal(after, before)
+    assert (after - before).abs().max() <= 1.5e-3 * before.abs().max()
+    checkpoint: dict[str, object] = {"state_dict": module.state_dict()}
+    module.on_save_checkpoint(checkpoint)
+    again = PtychoModule.from_checkpoint(checkpoint, PyTorchExecutionConfig())
+    torch.testing.assert_close(again.forward_model.probe, module.forward_model.probe)
+
+
+def test_a_probe_that_is_not_trainable_is_no_parameter() -> None:
+    assert "forward_model.probe_parts" not in dict(_module().named_parameters())
+    assert "forward_model.probe_parts" in dict(_module({"probe_trainable": True}).named_parameters())
