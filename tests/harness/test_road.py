@@ -223,3 +223,23 @@ class TestDeath:
         assert found["status"] == "interrupted"
         stored = torch.load(only_run(runs) / "checkpoints" / "last.ckpt", weights_only=True)
         assert stored["global_step"] >= 3
+
+
+@pytest.mark.slow
+class TestTenTimes:
+    def test_ten_reruns_of_the_ci_spec_beside_another_job_have_one_digest(self, tmp_path: Path) -> None:
+        spec = ROOT / "runs" / "ci.yaml"
+        load = subprocess.Popen([sys.executable, "-c", "while True: sum(range(10**6))"])
+        try:
+            answer = harness("run", spec, runs=tmp_path / "first")
+            assert answer.returncode == 0, answer.stdout + answer.stderr
+            origin = only_run(tmp_path / "first")
+            for _ in range(10):
+                answer = harness("rerun", origin, runs=tmp_path / "again")
+                assert answer.returncode == 0, answer.stdout + answer.stderr
+        finally:
+            load.kill()
+            load.wait()
+        facts = [manifest(path)["compared"] for path in (tmp_path / "again").iterdir()]
+        assert len(facts) == 10
+        assert all(one == manifest(origin)["compared"] for one in facts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import itertools
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,10 @@ class TestLoaders:
         assert loader.pin_memory is False
         assert len(loader) == 3
 
+    @pytest.mark.skipif(
+        not os.access("/dev/shm", os.W_OK),
+        reason="worker processes need a writable /dev/shm, and there is none",
+    )
     def test_training_is_bitwise_the_same_for_any_number_of_workers(
         self, make_payload: MakePayload, scan: Scan
     ) -> None:
