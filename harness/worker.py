@@ -21,7 +21,7 @@ from typing import Any
 
 from harness.code_capture import digest_of_files, source_files, source_root
 from harness.outcome import CheckpointRecord, Outcome, ProductRecord, write_outcome
-from harness.progress import write_progress
+from harness.progress import read_progress, write_progress
 from harness.resolved import ResolvedRun, SimulatedSource
 from harness.store import HOST_PID, INPUTS, RESOLVED, append_event, file_digest, read_json, write_durably
 from ptycho_torch.callbacks import Progress, StopRequestedError
@@ -31,7 +31,7 @@ from ptycho_torch.evaluation import Evaluation, evaluate, with_reference
 from ptycho_torch.exact.checkpoint_io import DurableCheckpointIO
 from ptycho_torch.exact.digest import optimizer_digest, tensor_digest
 from ptycho_torch.exact.profile import apply_and_verify
-from ptycho_torch.inference import predict_patches, stitch_patches, synchronise
+from ptycho_torch.inference import predict_patches, stitch_patches, synchronise, with_trained_probe
 from ptycho_torch.products import reconstruction_file, weights_file
 from ptycho_torch.readers import Scan, read_scan, scan_digest
 from ptycho_torch.stitching import Reconstruction
@@ -68,7 +68,8 @@ class Worker:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Time a phase and announce it."""
+        """Time a phase and announce it; a request to stop is met before it begins and when it is done."""
+        self.stop_if_asked()
         write_progress(self.run_dir, name)
         append_event(self.run_dir, "phase", name=name)
         started = time.monotonic()
@@ -76,6 +77,19 @@ class Worker:
             yield
         finally:
             self._timings[f"{name}_seconds"] = time.monotonic() - started
+        self.stop_if_asked()
+
+    def stop_if_asked(self) -> None:
+        """Leave the run when somebody asked for it.
+
+        Raises
+        ------
+        StopRequestedError
+            With what was being done.
+        """
+        if self.stopped_by is not None:
+            phase = read_progress(self.run_dir).get("phase", "starting")
+            raise StopRequestedError(f"stopped on request while {phase}")
 
     def run(self) -> None:
         """Do everything, from the resolved run to the products."""
@@ -113,8 +127,7 @@ class Worker:
 
     def _reconstruct(self, resolved: ResolvedRun, scans: Mapping[str, Scan], result: TrainingResult) -> None:
         scan = with_reference(scans["train"], scans["reference"]) if "reference" in scans else scans["train"]
-        if resolved.payload.model.probe_trainable:
-            scan = dataclasses.replace(scan, probe=result.module.forward_model.probe.detach().cpu().numpy())
+        scan = with_trained_probe(result.module, scan)
         payload, data = resolved.payload, result.datamodule
         execution = payload.execution_config
         predictions = predict_patches(
@@ -122,7 +135,7 @@ class Worker:
             scan,
             data.scaling,
             batch_size=execution.inference_batch_size or payload.training.batch_size,
-            report=lambda done, total: write_progress(self.run_dir, "reconstructing", step=done, steps=total),
+            report=self._report_prediction,
         )
         predictions = synchronise(predictions, scan, resolved.inference, middle_trim=execution.middle_trim)
         image = stitch_patches(predictions, scan, execution)
@@ -167,6 +180,10 @@ class Worker:
     def _record_product(self, path: Path) -> None:
         record = ProductRecord(path.relative_to(self.run_dir).as_posix(), file_digest(path))
         self.note(products=(*self.outcome.products, record))
+
+    def _report_prediction(self, done: int, total: int) -> None:
+        write_progress(self.run_dir, "reconstructing", step=done, steps=total)
+        self.stop_if_asked()
 
     def _report(self, progress: Progress) -> None:
         write_progress(
