@@ -15,7 +15,7 @@ from ptycho_torch.models.blocks import DecoderBlock, convolution
 
 __all__ = ["AMPLITUDE_ACTIVATIONS", "Head", "activation_bias", "scaled_tanh"]
 
-HEAD_STD = 0.01
+HEAD_STD = 0.001
 
 Activation = Callable[[Tensor], Tensor]
 
