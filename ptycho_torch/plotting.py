@@ -16,6 +16,7 @@ from matplotlib.patheffects import withStroke
 from numpy.typing import NDArray
 
 from ptycho_torch.alignment import Aligned, well_covered
+from ptycho_torch.durable import open_durably
 from ptycho_torch.errors import DataError
 from ptycho_torch.stitching import Reconstruction
 
@@ -45,7 +46,8 @@ def save_pictures(
     """Write ``phase.png`` and ``amplitude.png``, and ``comparison.png`` where there is a truth.
 
     The colours follow the well-covered pixels; pixels without coverage are grey. Phases are centred on
-    their mean. A phase picture has a diverging map, and a cyclic one when phases fill the circle.
+    their mean. A phase picture has a diverging map, and a cyclic one when phases fill the circle. Each file
+    is there whole or not at all.
 
     Parameters
     ----------
@@ -95,7 +97,8 @@ def save_pictures(
     paths = []
     for name, content in pictures.items():
         path = Path(folder) / name
-        path.write_bytes(content)
+        with open_durably(path) as stream:
+            stream.write(content)
         paths.append(path)
     return tuple(paths)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import pickle
-import tempfile
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any, cast
 import torch
 from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
 
+from ptycho_torch.durable import open_durably, sync_folder
 from ptycho_torch.errors import CheckpointError
 
 _LOAD_ERRORS = (RuntimeError, pickle.UnpicklingError, EOFError, ValueError, KeyError, AttributeError, OSError)
@@ -43,23 +42,12 @@ class DurableCheckpointIO(CheckpointIO):
         path = Path(path)
         if storage_options is not None:
             raise CheckpointError(f"{path.name}: storage_options are {storage_options!r} (legal: None)")
-        temporary: Path | None = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-            temporary = Path(name)
-            with os.fdopen(descriptor, "wb") as stream:
+            with open_durably(path) as stream:
                 torch.save(checkpoint, stream)
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.chmod(0o666 & ~_umask())
-            temporary.replace(path)
-            sync_folder(path.parent)
         except OSError as error:
             raise CheckpointError(f"{path.name}: the checkpoint cannot be written ({error})") from error
-        finally:
-            if temporary is not None:
-                temporary.unlink(missing_ok=True)
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any | None = "cpu", weights_only: bool | None = True
@@ -134,18 +122,3 @@ def resume_position(checkpoint: Mapping[str, Any]) -> tuple[int, int]:
     if begun == epoch:
         return epoch, 0
     return (epoch + 1, 0) if is_last else (epoch, batch)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a folder's entries durable, so that a renamed file survives a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho_torch.archives import write_npz
+from ptycho_torch.durable import open_durably
 from ptycho_torch.errors import DataError
 from ptycho_torch.headers import UNITS
 
@@ -250,7 +249,7 @@ def scan_digest(scan: Scan) -> str:
 def save_scan(path: str | Path, scan: Scan) -> None:
     """Write a scan as the project's own NPZ, in the ``ptychopinn`` position convention.
 
-    The same scan gives the same bytes. The file is written beside its final name and renamed.
+    The same scan gives the same bytes. The file is there whole or not at all.
 
     Parameters
     ----------
@@ -266,13 +265,5 @@ def save_scan(path: str | Path, scan: Scan) -> None:
     members = {names.get(name, name): array for name, array in _arrays(scan).items()}
     members |= {"ycoords": centre[:, 0], "xcoords": centre[:, 1]}
     members |= {"units": np.array(units), "positions": np.array("ptychopinn")}
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            write_npz(stream, members)
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    with open_durably(path) as stream:
+        write_npz(stream, members)

@@ -51,6 +51,16 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, ...]:
     return save_pictures(flat(), tmp_path_factory.mktemp("plain"))
 
 
+def test_a_picture_is_written_beside_its_name_and_replaces_a_torn_one_whole(tmp_path: Path) -> None:
+    torn = tmp_path / "torn"
+    torn.write_bytes(b"half a picture")
+    os.link(torn, tmp_path / "phase.png")
+    drawn = save_pictures(flat(), tmp_path)
+    assert torn.read_bytes() == b"half a picture"
+    assert set(tmp_path.iterdir()) == {torn, *drawn}
+    assert all(path.read_bytes().endswith(b"IEND\xaeB`\x82") for path in drawn)
+
+
 def test_a_picture_names_neither_a_date_nor_a_program(plain: tuple[Path, ...]) -> None:
     for path in plain:
         chunks = path.read_bytes()

@@ -1,0 +1,46 @@
+"""Files that are there whole or not at all, and that survive a loss of power."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+__all__ = ["open_durably", "sync_folder"]
+
+
+@contextmanager
+def open_durably(path: Path) -> Iterator[BinaryIO]:
+    """Open a file for writing that takes its name only when all of it is on the disk.
+
+    The bytes go to a temporary file in the same folder, which is synced and renamed at the end of the
+    ``with`` block, and its folder synced. When the block raises, `path` stays as it was.
+
+    Parameters
+    ----------
+    path
+        Target file; its folder must exist, and an existing file is replaced.
+    """
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("xb") as stream:
+            yield stream
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a folder's entries durable, so that a renamed file survives a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
