@@ -143,6 +143,8 @@ def _counts(scan: Scan, counts_per_amplitude: float) -> NDArray[np.float32]:
     for first in range(0, scan.n_frames, _CHUNK):
         block = np.asarray(scan.diffraction[first : first + _CHUNK]) * np.float32(counts_per_amplitude)
         counts[first : first + _CHUNK] = block * block
+    if scan.mask is not None:
+        counts[:, ~scan.mask] = 0
     return counts
 
 

@@ -20,7 +20,15 @@ from ptycho_torch.physics.propagation import far_field_intensity
 from ptycho_torch.readers.scan import Scan
 from ptycho_torch.stitching import Reconstruction, stitch, synchronise_phases
 
-__all__ = ["Predictions", "predict_patches", "probe_intensity", "reproject", "stitch_patches", "synchronise"]
+__all__ = [
+    "Predictions",
+    "predict_patches",
+    "probe_intensity",
+    "reproject",
+    "stitch_patches",
+    "synchronise",
+    "with_trained_probe",
+]
 
 REPROJECTION_BATCH = 32
 
@@ -49,6 +57,13 @@ def probe_intensity(scan: Scan) -> NDArray[np.float32]:
     return np.asarray((scan.probe.real**2 + scan.probe.imag**2).sum(axis=0), dtype=np.float32)
 
 
+def with_trained_probe(module: PtychoModule, scan: Scan) -> Scan:
+    """Give a scan the network's probe, where the probe was trained too; else return the scan as it is."""
+    if not module.model.probe_trainable:
+        return scan
+    return dataclasses.replace(scan, probe=module.forward_model.probe.detach().cpu().numpy())
+
+
 def predict_patches(
     module: PtychoModule,
     scan: Scan,
@@ -64,7 +79,7 @@ def predict_patches(
     module
         The trained network.
     scan
-        The frames.
+        The frames; masked pixels are zero in the network's input, as they are in training.
     scaling
         The frozen scales of the data that the network was trained on.
     batch_size
@@ -84,6 +99,8 @@ def predict_patches(
             amplitude = np.asarray(scan.diffraction[members], dtype=np.float32) * np.float32(
                 scaling.input_scale
             )
+            if scan.mask is not None:
+                amplitude[..., ~scan.mask] = 0
             predicted = module.predict_patches(torch.from_numpy(amplitude).to(module.device))
             patches[first : first + len(members)] = predicted[:, 0].cpu().numpy()
             num_batches += 1
