@@ -60,7 +60,9 @@ class Worker:
 
     def note(self, **facts: Any) -> None:
         """Add facts to the outcome."""
-        self.outcome = dataclasses.replace(self.outcome, timings=dict(self._timings), **facts)
+        used = round(sum(os.times()[:4]), 3)
+        timings = {**self._timings, "cpu_seconds": used}
+        self.outcome = dataclasses.replace(self.outcome, timings=timings, **facts)
 
     def stop(self, signum: int, frame: FrameType | None) -> None:
         """Ask for an end after the step in flight."""
