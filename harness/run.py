@@ -27,6 +27,7 @@ from harness.store import (
     SPEC,
     append_event,
     create_run,
+    sync_files,
     utc_now,
     write_durably,
     write_json,
@@ -150,7 +151,10 @@ def run(
                 recorded=_recorded(executor, plan),
             )
             append_event(path, "ended", status=outcome.status)
-            manifest = write_manifest(path, compose(path, job.resolved, outcome, around))
+            composed = compose(path, job.resolved, outcome, around)
+            # The manifest vouches for these files, so none may be lost where it is kept.
+            sync_files(path, composed.files)
+            manifest = write_manifest(path, composed)
     return Finished(path, manifest, supervision.signals[0] if supervision.signals else None)
 
 

@@ -9,13 +9,14 @@ import json
 import os
 import re
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 from harness.errors import UserError
+from ptycho_torch.durable import open_durably, sync_folder
 
 __all__ = [
     "HOST_PID",
@@ -41,6 +42,7 @@ __all__ = [
     "render_json",
     "run_folders",
     "state_without_manifest",
+    "sync_files",
     "utc_now",
     "write_durably",
     "write_json",
@@ -75,21 +77,9 @@ def render_json(value: Any) -> bytes:
 
 
 def write_durably(path: Path, data: bytes) -> None:
-    """Put a file in place whole or not at all, and have it survive a loss of power.
-
-    The bytes go to a temporary file in the same folder, which is synced, renamed, and its folder synced.
-    """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
+    """Put a file in place whole or not at all, and have it survive a loss of power."""
+    with open_durably(path) as file:
+        file.write(data)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -130,6 +120,8 @@ def append_event(run_dir: Path, event: str, **facts: Any) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+    if size == 0:
+        sync_folder(run_dir)
 
 
 def read_events(run_dir: Path) -> list[dict[str, Any]]:
@@ -200,7 +192,7 @@ def create_run(runs_dir: Path, name: str) -> HeldRun:
     lock_fd = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     fcntl.flock(lock_fd, fcntl.LOCK_EX)
     append_event(path, "created", name=name)
-    _sync_folder(runs_dir)
+    sync_folder(runs_dir)
     return HeldRun(path, lock_fd)
 
 
@@ -276,9 +268,12 @@ def recorded_files(run_dir: Path) -> dict[str, dict[str, Any]]:
     return files
 
 
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def sync_files(run_dir: Path, names: Iterable[str]) -> None:
+    """Make files of a run folder durable, whoever wrote them, and every folder that holds one."""
+    folders = {run_dir}
+    for name in names:
+        with (run_dir / name).open("rb") as file:
+            os.fsync(file.fileno())
+        folders.update((run_dir / name).parents[: len(Path(name).parts)])
+    for folder in sorted(folders):
+        sync_folder(folder)

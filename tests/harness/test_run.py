@@ -20,7 +20,8 @@ from harness.executors.local import LocalExecutor
 from harness.manifest import read_manifest, summary
 from harness.progress import read_progress
 from harness.run import exit_code, run
-from harness.store import is_held, read_events, run_folders
+from harness.store import MANIFEST, file_digest, is_held, read_events, run_folders
+from tests.disk_calls import file_sync, folder_sync, note_disk_calls, rename_to
 from tests.harness.conftest import Bench, broken_interpreter
 
 ROOT = Path(__file__).parents[2]
@@ -68,7 +69,7 @@ def worker_of(path: Path) -> list[int]:
     return found
 
 
-def test_a_run_leaves_its_folder_complete_and_its_manifest_last(bench: Bench) -> None:
+def test_a_run_leaves_its_folder_complete(bench: Bench) -> None:
     finished = bench.run()
     names = {
         path.relative_to(finished.path).as_posix() for path in finished.path.rglob("*") if path.is_file()
@@ -84,13 +85,48 @@ def test_a_run_leaves_its_folder_complete_and_its_manifest_last(bench: Bench) ->
         "logs/worker.log",
         "environment.lock",
     } <= names
-    newest = max(finished.path.rglob("*.json"), key=lambda path: path.stat().st_mtime_ns)
-    assert newest.name == "manifest.json"
     assert (finished.path / "spec.yaml").read_text() == bench.spec.read_text()
     assert (finished.path / "logs" / "worker.log").read_text() == "the stand-in has begun\n"
     assert exit_code(finished) is ExitCode.OK
     assert summary(finished.path)["status"] == "completed"
     assert not is_held(finished.path)
+
+
+def contents(path: Path) -> dict[str, str]:
+    """Digest of every file that is not hidden, by its relative path."""
+    files = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if file.is_file()}
+    return {name: file_digest(file) for name, file in files.items() if not name.startswith(".")}
+
+
+def test_nothing_changes_once_the_manifest_stands(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace, before = os.replace, {}
+
+    def look_first(source: str, target: Path) -> None:
+        if Path(target).name == MANIFEST:
+            before.update(contents(Path(target).parent))
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", look_first)
+    path = bench.run().path
+    assert MANIFEST not in before
+    assert {"outcome.json", "journal.jsonl", "products/weights.safetensors", "logs/worker.log"} <= set(before)
+    assert contents(path) == {**before, MANIFEST: file_digest(path / MANIFEST)}
+
+
+def test_everything_that_the_manifest_records_is_on_the_disk_before_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = note_disk_calls(monkeypatch)
+    finished = bench.run()
+    path = finished.path
+    until_then = calls[: calls.index(rename_to(path / MANIFEST))]
+    names = set(finished.manifest.files)
+    assert {"logs/worker.log", "checkpoints/last.ckpt", "products/weights.safetensors"} <= names
+    assert names == {name for name in names if file_sync(path / name) in until_then}
+    for folder in ("logs", "checkpoints", "products", ""):
+        assert until_then.index(folder_sync(path / folder)) >= 0, folder
+    last = len(until_then) - 1 - until_then[::-1].index(folder_sync(path))
+    assert last > max(until_then.index(file_sync(path / name)) for name in ("spec.yaml", "logs/worker.log"))
 
 
 def test_the_manifest_holds_what_was_asked_what_it_ran_on_and_what_came_out(bench: Bench) -> None:

@@ -27,9 +27,11 @@ from harness.store import (
     recorded_files,
     run_folders,
     state_without_manifest,
+    sync_files,
     write_durably,
     write_json,
 )
+from tests.disk_calls import file_sync, folder_sync, note_disk_calls, rename_to
 
 HOLD = """
 import subprocess, sys
@@ -104,6 +106,52 @@ def test_a_file_is_replaced_whole_and_leaves_nothing_else_behind(tmp_path: Path)
     write_durably(tmp_path / "file", b"first")
     write_durably(tmp_path / "file", b"second")
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"file": b"second"}
+
+
+def test_a_file_gets_its_name_after_its_bytes_are_on_the_disk_and_before_its_folder_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = note_disk_calls(monkeypatch)
+    path = tmp_path / "file"
+    write_durably(path, b"some bytes")
+    assert calls == [file_sync(path), rename_to(path), folder_sync(tmp_path)]
+    assert path.stat().st_size == len(b"some bytes")
+
+
+def test_every_event_is_on_the_disk_at_once_and_a_new_journal_in_its_folder_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = note_disk_calls(monkeypatch)
+    path = tmp_path / JOURNAL
+    append_event(tmp_path, "first")
+    assert calls == [file_sync(path), folder_sync(tmp_path)]
+    calls.clear()
+    append_event(tmp_path, "second")
+    assert calls == [file_sync(path)]
+
+
+def test_a_new_run_folder_is_on_the_disk_before_anything_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = note_disk_calls(monkeypatch)
+    with create_run(tmp_path, "name") as run:
+        assert {folder_sync(tmp_path), folder_sync(run.path), file_sync(run.path / JOURNAL)} <= set(calls)
+
+
+def test_files_are_synced_with_every_folder_that_holds_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "other").mkdir()
+    names = ("one", "a/b/two")
+    for name in names:
+        (tmp_path / name).write_text(name)
+    calls = note_disk_calls(monkeypatch)
+    sync_files(tmp_path, names)
+    files = [file_sync(tmp_path / name) for name in names]
+    folders = {folder_sync(tmp_path / name) for name in ("", "a", "a/b")}
+    assert calls[:2] == files
+    assert set(calls[2:]) == folders
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_temporary(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import torch
 
 from ptycho_torch.errors import CheckpointError
 from ptycho_torch.exact.checkpoint_io import DurableCheckpointIO, resume_position
+from tests.disk_calls import file_sync, folder_sync, note_disk_calls, rename_to
 
 CHECKPOINT = {"state_dict": {"weight": torch.arange(5000.0)}, "epoch": 3, "names": ["a", "b"]}
 
@@ -25,6 +26,20 @@ def test_a_checkpoint_comes_back_and_leaves_nothing_beside_it(saved: Path):
     assert torch.equal(loaded["state_dict"]["weight"], torch.arange(5000.0))
     assert (loaded["epoch"], loaded["names"]) == (3, ["a", "b"])
     assert [path.name for path in saved.parent.iterdir()] == ["last.ckpt"]
+
+
+def test_a_checkpoint_gets_its_name_after_its_bytes_are_on_the_disk_and_before_its_folder_is(
+    saved: Path, monkeypatch: pytest.MonkeyPatch
+):
+    calls = note_disk_calls(monkeypatch)
+    DurableCheckpointIO().save_checkpoint(CHECKPOINT, saved)
+    assert calls == [file_sync(saved), rename_to(saved), folder_sync(saved.parent)]
+
+
+def test_a_checkpoint_that_is_removed_stays_removed(saved: Path, monkeypatch: pytest.MonkeyPatch):
+    calls = note_disk_calls(monkeypatch)
+    DurableCheckpointIO().remove_checkpoint(saved)
+    assert calls == [folder_sync(saved.parent)]
 
 
 def test_the_same_state_gives_the_same_bytes_under_any_name(saved: Path):
