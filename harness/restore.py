@@ -70,15 +70,32 @@ def restore_tree(run_dir: Path, code: Code, repository: Path, cache: Path) -> Pa
     key = hashlib.sha256(f"{code.commit} {stored.sha256 if stored else ''}".encode()).hexdigest()[:16]
     tree = cache / "trees" / key
     with _alone(tree):
-        if not tree.is_dir() or source_digest(tree) != code.source_digest:
+        if _difference(tree, code) is not None:
             shutil.rmtree(tree, ignore_errors=True)
             if code.commit is None:
                 _unpack(run_dir, code, tree)
             else:
                 _check_out(run_dir, code, code.commit, repository, tree)
-    if source_digest(tree) != code.source_digest:
-        raise RefusedError(f"the rebuilt tree {tree} does not have the recorded source digest")
+        problem = _difference(tree, code)
+    if problem is not None:
+        raise RefusedError(f"the rebuilt tree {tree} is not the recorded one: {problem}")
     return tree
+
+
+def _difference(tree: Path, code: Code) -> str | None:
+    # Files that git does not track are no part of the tree: byte code, what an installer leaves.
+    if not tree.is_dir():
+        return "it is not there"
+    if source_digest(tree) != code.source_digest:
+        return "it has another source digest"
+    if code.tree is None:
+        return None
+    try:
+        git(tree, "update-index", "--refresh")
+        found = git(tree, "write-tree").decode().strip()
+    except HarnessError as error:
+        return str(error)
+    return None if found == code.tree else f"its tree is {found[:12]}, recorded is {code.tree[:12]}"
 
 
 def _check_out(run_dir: Path, code: Code, commit: str, repository: Path, tree: Path) -> None:
@@ -94,13 +111,16 @@ def _check_out(run_dir: Path, code: Code, commit: str, repository: Path, tree: P
         ) from None
     git(repository, "worktree", "add", "--force", "--detach", str(tree), commit)
     if code.patch is not None:
-        git(tree, "apply", "--whitespace=nowarn", str((run_dir / code.patch.path).resolve()))
+        git(tree, "apply", "--index", "--whitespace=nowarn", str((run_dir / code.patch.path).resolve()))
 
 
 def _unpack(run_dir: Path, code: Code, tree: Path) -> None:
     if code.archive is None:
         raise RefusedError(f"{run_dir.name} holds neither a commit nor an archive of its code")
     with tarfile.open(run_dir / code.archive.path) as tar:
+        # The first releases of Python 3.11 have no filters yet.
+        if hasattr(tarfile, "data_filter"):
+            tar.extraction_filter = tarfile.data_filter
         for member in tar:
             path = tree / member.name
             if not (member.isdir() or member.isfile()) or not path.resolve().is_relative_to(tree.resolve()):

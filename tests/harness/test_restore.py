@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import os
 import shutil
+import stat
 import sys
+import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -16,6 +21,7 @@ from harness.errors import HarnessError
 from harness.manifest import read_manifest
 from harness.repeat import RefusedError
 from harness.restore import Restored, hand_over, restore_environment, restore_tree
+from harness.store import file_digest
 from tests.harness.conftest import Bench, commit
 from tests.harness.test_manifest import flip
 
@@ -73,6 +79,22 @@ def test_a_rebuilt_tree_is_used_again_and_mended_when_it_was_altered(edited: Ben
     assert source_digest(tree) == code.source_digest
 
 
+def test_a_tracked_file_beside_the_packages_counts_as_well(edited: Bench, tmp_path: Path) -> None:
+    path = edited.run().path
+    code = read_manifest(path).code
+    tree = restore_tree(path, code, edited.root, tmp_path / "cache")
+    (tree / "tools" / "install.sh").write_text("exit 1\n")
+    assert restore_tree(path, code, edited.root, tmp_path / "cache") == tree
+    assert (tree / "tools" / "install.sh").read_text() == INSTALLER
+
+
+def test_a_tree_with_another_id_than_the_recorded_is_refused(edited: Bench, tmp_path: Path) -> None:
+    path = edited.run().path
+    code = replace(read_manifest(path).code, tree="0" * 40)
+    with pytest.raises(RefusedError, match="recorded is 000000000000"):
+        restore_tree(path, code, edited.root, tmp_path / "cache")
+
+
 def test_a_commit_that_is_not_in_the_clone_is_refused(edited: Bench, planted: Path, tmp_path: Path) -> None:
     path = edited.run().path
     with pytest.raises(RefusedError, match="is not in .*: fetch it"):
@@ -95,6 +117,23 @@ def test_without_git_the_tree_comes_back_from_the_archive(edited: Bench, tmp_pat
     tree = restore_tree(path, code, edited.root, tmp_path / "cache")
     assert source_digest(tree) == code.source_digest
     assert (tree / "tools" / "install.sh").is_file()
+
+
+@pytest.mark.skipif(not hasattr(tarfile, "data_filter"), reason="this Python's tarfile has no filters")
+def test_an_archive_gives_no_file_a_mode_that_data_have_not(edited: Bench, tmp_path: Path) -> None:
+    shutil.rmtree(edited.root / ".git")
+    path = edited.run().path
+    code = read_manifest(path).code
+    assert code.archive is not None
+    buffer = io.BytesIO()
+    with tarfile.open(path / code.archive.path) as given, tarfile.open(fileobj=buffer, mode="w") as made:
+        for member in given:
+            member.mode = 0o4777
+            made.addfile(member, given.extractfile(member))
+    (path / code.archive.path).write_bytes(gzip.compress(buffer.getvalue()))
+    stored = replace(code.archive, sha256=file_digest(path / code.archive.path))
+    tree = restore_tree(path, replace(code, archive=stored), edited.root, tmp_path / "cache")
+    assert stat.S_IMODE((tree / "harness" / "verdict.py").stat().st_mode) == 0o755
 
 
 def test_the_environment_is_made_once_from_the_lock_in_the_run_folder(edited: Bench, tmp_path: Path) -> None:
