@@ -104,7 +104,8 @@ class Environment:
     system
         Kernel, machine and C library.
     process
-        What the worker reported about itself: library builds, thread counts.
+        What the worker reported about itself: the digest of the source files that it runs. Its threads,
+        dispatch targets and library versions stand in the manifest's ``exactness.observed``.
     """
 
     python: str

@@ -68,7 +68,7 @@ class Outcome:
     exactness_observed
         The exactness settings that the worker found in force.
     environment
-        What the worker reports about its libraries.
+        What the worker reports about itself: the digest of the source files that it runs.
     checkpoints, products
         Files made.
     final_tensor_digest, optimizer_digest
