@@ -79,7 +79,7 @@ _repeat_options = _options(
 def cli() -> None:
     """From a YAML spec to a training run that repeats bit by bit.
 
-    Exit codes: 0 done, 1 run failed, 2 bad input, 3 verification differs, 130 and 143 interrupted.
+    Exit codes: 0 done, 1 run failed, 2 bad input, 3 verification or re-run differs, 130 and 143 interrupted.
     """
 
 
@@ -149,15 +149,19 @@ def new_command(scan: Path, output: Path | None) -> None:
     "--restore", "is_restored", is_flag=True, help="Rebuild code and environment as they were first."
 )
 def rerun_command(is_restored: bool, **choice: Any) -> ExitCode:
-    """Run RUN once more, from its folder alone; refuse when something it depends on has changed."""
+    """Run RUN once more, from its folder alone; refuse when something it depends on has changed.
+
+    The exit code is 3 when both runs came to their end and a compared result differs.
+    """
     if is_restored:
         restore_run(**choice)
+    from harness.repeat import rerun_exit_code
     from harness.verdict import judge
 
     recorded, finished = repeat_run("rerun", **choice)
-    code = close_run(finished)
+    close_run(finished)
     click.echo(f"{'compared':<11}{judge(recorded, finished.manifest.compared).headline}")
-    return code
+    return rerun_exit_code(recorded, finished)
 
 
 @cli.command("verify")

@@ -14,6 +14,7 @@ from harness.errors import ExitCode, UserError
 
 if TYPE_CHECKING:
     from harness.executors.base import Executor
+    from harness.fetch import Fetcher
     from harness.resolved import ResolvedRun
     from harness.run import Finished
     from harness.spec import RunSpec
@@ -25,6 +26,14 @@ def _data_folders(data_dirs: tuple[Path, ...]) -> tuple[Path, ...]:
     from harness.sources import data_folders
 
     return data_folders(data_dirs)
+
+
+def _fetcher(*, may_download: bool) -> Fetcher:
+    from harness.fetch import Fetcher, cache_folder
+    from harness.screen import DownloadBar
+
+    bar = DownloadBar() if may_download else None
+    return Fetcher(cache_folder() / "data", bar, may_download=may_download)
 
 
 def _build_executor(name: str) -> Executor:
@@ -42,9 +51,7 @@ def resolve_spec(
     executor_name: str,
     may_download: bool = False,
 ) -> tuple[Executor, RunSpec, ResolvedRun, Mapping[str, str]]:
-    from harness.fetch import Fetcher, cache_folder
     from harness.resolve import resolve
-    from harness.screen import DownloadBar
     from harness.spec import read_spec
 
     executor = _build_executor(executor_name)
@@ -53,9 +60,7 @@ def resolve_spec(
         spec,
         executor.inventory(),
         data_dirs=_data_folders(data_dirs),
-        fetch=Fetcher(
-            cache_folder() / "data", DownloadBar() if may_download else None, may_download=may_download
-        ),
+        fetch=_fetcher(may_download=may_download),
     )
     for note in resolution.run.notes:
         click.echo(f"note: {note}", err=True)
@@ -79,11 +84,12 @@ def repeat_run(
     executor_name: str,
     regardless: bool,
 ) -> tuple[Mapping[str, Any], Finished]:
-    from harness.repeat import load, repeat
+    from harness.repeat import load, locate_data, repeat
     from harness.screen import watching
     from harness.store import find_run
 
     recorded = load(find_run(run_name, runs_dir))
+    found = locate_data(recorded, _data_folders(data_dirs), _fetcher(may_download=True))
     with watching() as look:
         finished = repeat(
             recorded,
@@ -91,7 +97,7 @@ def repeat_run(
             _build_executor(executor_name),
             runs_dir=runs_dir,
             root=source_root(),
-            folders=_data_folders(data_dirs),
+            found=found,
             regardless=regardless,
             look=look,
             warn=lambda sentence: click.echo(f"note: {sentence}", err=True),
@@ -122,11 +128,13 @@ def restore_run(
 
 
 def check_files(run_name: str, runs_dir: Path, data_dirs: tuple[Path, ...]) -> ExitCode:
-    from harness.repeat import data_problems, load
+    from harness.repeat import data_problems, load, locate_data
     from harness.store import find_run
 
     path = find_run(run_name, runs_dir)
-    problems = data_problems(load(path), _data_folders(data_dirs))
+    recorded = load(path)
+    found = locate_data(recorded, _data_folders(data_dirs), _fetcher(may_download=False))
+    problems = data_problems(recorded, found)
     for sentence in problems:
         click.echo(f"damaged: {sentence}", err=True)
     code = report_damage(path)

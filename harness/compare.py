@@ -13,6 +13,7 @@ from harness.environment import Environment, Package
 __all__ = [
     "Difference",
     "Found",
+    "cards_in_words",
     "code_differences",
     "data_differences",
     "environment_differences",
@@ -58,7 +59,9 @@ def _same(first: Any, second: Any) -> bool:
     return type(first) is type(second) and repr(first) == repr(second)
 
 
-def environment_differences(was: Environment, now: Environment, *, exact_cpu: bool) -> Iterator[Difference]:
+def environment_differences(
+    was: Environment, now: Environment, *, exact_cpu: bool, on_gpu: bool = False
+) -> Iterator[Difference]:
     """Yield every difference between two environments.
 
     Parameters
@@ -67,6 +70,8 @@ def environment_differences(was: Environment, now: Environment, *, exact_cpu: bo
         The recorded environment and the present one.
     exact_cpu
         Whether the run's profile repeats on the same processor model only.
+    on_gpu
+        Whether the run computed on a graphics card, so that its model and driver decide the bits.
     """
     if _minor(was.python) != _minor(now.python) or was.implementation != now.implementation:
         yield Difference(
@@ -79,6 +84,17 @@ def environment_differences(was: Environment, now: Environment, *, exact_cpu: bo
         yield Difference("environment", f"lock {was_lock} -> {now_lock}", matters=False)
     if was.cpu.model != now.cpu.model:
         yield Difference("environment", f"processor {was.cpu.model} -> {now.cpu.model}", matters=exact_cpu)
+    was_libc, now_libc = (one.system.get("libc", "unknown") for one in (was, now))
+    if was_libc != now_libc:
+        yield Difference("environment", f"C library {was_libc} -> {now_libc}")
+    was_cards, now_cards = (cards_in_words(one) or "none" for one in (was, now))
+    if was_cards != now_cards:
+        yield Difference("environment", f"graphics card {was_cards} -> {now_cards}", matters=on_gpu)
+
+
+def cards_in_words(environment: Environment) -> str:
+    """Name every model of graphics card with its driver, each once; empty where there is none."""
+    return "; ".join(sorted({f"{card.name}, driver {card.driver}" for card in environment.gpu}))
 
 
 def _minor(version: str) -> str:
@@ -146,12 +162,14 @@ def _change(old: str | None, new: str | None) -> str:
 class Found:
     """The file that comes nearest to a recorded one, and its sha256; both None when there is none.
 
-    ``passed_over`` is a file that should have been it and has other content.
+    ``passed_over`` is a file that should have been it and has other content; ``reason`` says why a place
+    could not be looked into.
     """
 
     path: Path | None
     sha256: str | None
     passed_over: Path | None = None
+    reason: str = ""
 
 
 def data_differences(was: Mapping[str, str], now: Mapping[str, Found]) -> Iterator[Difference]:
@@ -167,9 +185,17 @@ def data_differences(was: Mapping[str, str], now: Mapping[str, Found]) -> Iterat
     for role, digest in sorted(was.items()):
         found = now[role]
         if found.sha256 is None:
-            yield Difference("data", f"{role}: no file with sha256 {digest[:12]} was found (use --data-dir)")
+            why = f"; {found.reason}" if found.reason else ""
+            yield Difference(
+                "data",
+                f"{role}: no file with sha256 {digest[:12]} was found: "
+                f"name its folder by --data-dir or HARNESS_DATA{why}",
+            )
         elif found.sha256 != digest:
-            sentence = f"{role}: {found.path} has sha256 {found.sha256[:12]}, recorded is {digest[:12]}"
+            sentence = (
+                f"{role}: {found.path} has sha256 {found.sha256[:12]}, recorded is {digest[:12]}: "
+                "name the folder of the recorded file by --data-dir or HARNESS_DATA"
+            )
             yield Difference("data", sentence)
         elif found.passed_over is not None:
             sentence = f"{role}: {found.passed_over} is not the recorded file, {found.path} is and is used"

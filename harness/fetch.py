@@ -58,6 +58,11 @@ class Fetcher:
         self.bar = bar
         self.may_download = may_download
 
+    def kept(self, sha256: str) -> tuple[Path, ...]:
+        """List the files that were downloaded under a digest."""
+        folder = self.folder / sha256
+        return tuple(sorted(path for path in folder.iterdir() if path.is_file())) if folder.is_dir() else ()
+
     def __call__(self, url: str, sha256: str, name: str) -> Path:
         """Return the checked file, downloaded unless it is in the cache.
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.code_capture import Code
+from harness.compare import cards_in_words
 from harness.environment import Environment
 from harness.manifest import (
     Attempt,
@@ -164,6 +165,7 @@ def _compared(
         "inputs": resolved.digest,
         "code.source_digest": around.code.source_digest,
         "environment.packages_digest": around.environment.packages_digest,
+        "environment.libc": around.environment.system.get("libc"),
         "environment.python": ".".join(around.environment.python.split(".")[:2]),
         "exactness.profile": resolved.exactness.profile,
         "exactness.threads": resolved.exactness.threads,
@@ -173,7 +175,7 @@ def _compared(
         "optimizer_digest": outcome.optimizer_digest,
     }
     if resolved.payload.execution_config.accelerator != "cpu":
-        facts["environment.gpu"] = "; ".join(f"{card.name} {card.driver}" for card in around.environment.gpu)
+        facts["environment.gpu"] = cards_in_words(around.environment)
     elif resolved.exactness.profile == "strict":
         facts["environment.cpu"] = around.environment.cpu.model
     facts.update({f"data.{record.role}": record.sha256 for record in data})

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from harness.code_capture import distance, source_files, work_tree
 from harness.compare import Difference, Found, code_differences, data_differences, environment_differences
 from harness.errors import ExitCode, UserError
 from harness.manifest import DamagedError, Manifest, RepeatedRun, damaged_files, read_manifest
-from harness.run import Finished, Job, run
+from harness.run import Finished, Job, exit_code, run
 from harness.store import INPUTS, RESOLVED, file_digest, read_json
+from harness.verdict import judge
 
 if TYPE_CHECKING:
     from harness.executors.base import Executor
-    from harness.resolved import ResolvedRun
+    from harness.fetch import Fetcher
+    from harness.resolved import ResolvedRun, Source
 
 __all__ = [
     "AlteredError",
@@ -28,6 +31,7 @@ __all__ = [
     "load",
     "locate_data",
     "repeat",
+    "rerun_exit_code",
 ]
 
 _MOST_FILES = 100_000
@@ -72,11 +76,12 @@ def load(run_dir: Path) -> Recorded:
     return Recorded(run_dir, manifest, ResolvedRun.from_json(text))
 
 
-def locate_data(run: Recorded, folders: Sequence[Path]) -> dict[str, Found]:
+def locate_data(run: Recorded, folders: Sequence[Path], fetcher: Fetcher | None = None) -> dict[str, Found]:
     """Find each recorded data file, by digest.
 
     Tried in this order: the recorded relative path and the bare name in every folder, the place where it
-    was when the run was made, and any file of the recorded size in the folders.
+    was when the run was made, the downloads, and any file of the recorded size in the folders. When none of
+    these places has a file of that name either, it is fetched from its recorded address.
 
     Parameters
     ----------
@@ -84,8 +89,10 @@ def locate_data(run: Recorded, folders: Sequence[Path]) -> dict[str, Found]:
         The recorded run.
     folders
         Data folders, most wanted first.
+    fetcher
+        Knows the downloads, and downloads where it may; None looks for no download.
     """
-    known = read_json(run.path / INPUTS) if (run.path / INPUTS).is_file() else {}
+    known, damage = _known_places(run.path)
     found = {}
     for record in run.manifest.data:
         if record.size is None:
@@ -93,8 +100,38 @@ def locate_data(run: Recorded, folders: Sequence[Path]) -> dict[str, Found]:
         named = [folder / name for folder in folders for name in (record.name, Path(record.name).name)]
         if record.role in known:
             named.append(run.path / known[record.role])
-        found[record.role] = _by_digest(record.sha256, named, _of_size(folders, record.size))
+        downloads = fetcher.kept(record.sha256) if fetcher else ()
+        others = itertools.chain(downloads, _of_size(folders, record.size))
+        one = _by_digest(record.sha256, named, others)
+        if one.path is None:
+            one = _fetched(run.resolved.sources[record.role], fetcher)
+        if one.path is None and damage:
+            one = dataclasses.replace(one, reason="; ".join(filter(None, (damage, one.reason))))
+        found[record.role] = one
     return found
+
+
+def _known_places(run_dir: Path) -> tuple[dict[str, str], str]:
+    # This file is the machine's, not the record's: what it would tell can be found without it.
+    if not (run_dir / INPUTS).is_file():
+        return {}, ""
+    try:
+        known = read_json(run_dir / INPUTS)
+    except UserError as error:
+        return {}, str(error)
+    if not isinstance(known, dict):
+        return {}, f"{run_dir / INPUTS} is damaged: it is no table of places"
+    return {role: place for role, place in known.items() if isinstance(place, str)}, ""
+
+
+def _fetched(source: Source, fetcher: Fetcher | None) -> Found:
+    if fetcher is None or source.kind != "file" or source.url is None:
+        return Found(None, None)
+    try:
+        path = fetcher(source.url, source.sha256, source.name)
+    except UserError as error:
+        return Found(None, None, reason=str(error))
+    return Found(path.resolve(), source.sha256)
 
 
 def _by_digest(digest: str, named: Sequence[Path], others: Iterable[Path]) -> Found:
@@ -115,9 +152,8 @@ def _of_size(folders: Sequence[Path], size: int) -> Iterator[Path]:
             yield path
 
 
-def data_problems(run: Recorded, folders: Sequence[Path]) -> tuple[str, ...]:
-    """Name every data file of a run that is not found, or not with its recorded digest."""
-    found = locate_data(run, folders)
+def data_problems(run: Recorded, found: Mapping[str, Found]) -> tuple[str, ...]:
+    """Name every data file of a run that was not found, or not with its recorded digest."""
     return tuple(str(one) for one in data_differences(_wanted(run, found), found) if one.matters)
 
 
@@ -151,7 +187,9 @@ def differences(
         *damage,
         *data_differences(_wanted(recorded, found), found),
         *code_differences(manifest.code, files, commit, apart),
-        *environment_differences(manifest.environment, now, exact_cpu=exact_cpu),
+        *environment_differences(
+            manifest.environment, now, exact_cpu=exact_cpu, on_gpu="environment.gpu" in manifest.compared
+        ),
     )
 
 
@@ -162,7 +200,7 @@ def repeat(
     *,
     runs_dir: Path,
     root: Path,
-    folders: Sequence[Path],
+    found: Mapping[str, Found],
     regardless: bool,
     look: Callable[[Path], None],
     warn: Callable[[str], None],
@@ -177,10 +215,10 @@ def repeat(
         ``rerun`` or ``verify``; it is written into the new manifest.
     executor, runs_dir, root, look
         As in :func:`harness.run.run`.
-    folders
-        Where data is looked for.
+    found
+        The data that :func:`locate_data` found.
     regardless
-        Go on although something differs.
+        Go on although something differs; data that differ are then what the new run says it was made from.
     warn
         Told each difference that does not stop the run.
 
@@ -191,7 +229,6 @@ def repeat(
     AlteredError
         The run's own files or its data are among them.
     """
-    found = locate_data(recorded, folders)
     differing = differences(recorded, executor, root, found)
     lost = [role for role, place in found.items() if place.path is None]
     if lost or (any(one.matters for one in differing) and not regardless):
@@ -208,5 +245,51 @@ def repeat(
         warn(str(one))
     inputs = {role: str(place.path) for role, place in found.items()}
     origin = RepeatedRun(kind, recorded.path.name, recorded.manifest.manifest_digest)
-    job = Job(recorded.resolved, recorded.manifest.spec, inputs, origin)
+    job = Job(_accepting(recorded.resolved, found), recorded.manifest.spec, inputs, origin)
     return run(job, executor, runs_dir, root=root, look=look)
+
+
+def _accepting(resolved: ResolvedRun, found: Mapping[str, Found]) -> ResolvedRun:
+    """Put the data that were found in the place of those that were recorded."""
+    from ptycho_torch.headers import read_header
+    from ptycho_torch.layers import Origin, Shadowed
+
+    sources = dict(resolved.sources)
+    values, origins, notes = dict(resolved.own_values), dict(resolved.own_origins), list(resolved.notes)
+    for role, place in found.items():
+        source = sources[role]
+        if source.kind != "file" or place.path is None or place.sha256 in {None, source.sha256}:
+            continue
+        name, key = place.path.name, f"data.{role}.sha256"
+        sources[role] = dataclasses.replace(
+            source,
+            name=name,
+            sha256=str(place.sha256),
+            size=place.path.stat().st_size,
+            header=dataclasses.replace(read_header(place.path), file=name),
+            url=None,
+        )
+        if values.get(key) is not None:
+            was = origins[key]
+            hidden = Shadowed(values[key], was.layer, was.place)
+            origins[key] = Origin("explicit override", None, "--regardless", (hidden, *was.shadowed))
+            values[key] = place.sha256
+        notes.append(f"data.{role} is not the recorded file: --regardless took {name}")
+    return dataclasses.replace(
+        resolved, sources=sources, own_values=values, own_origins=origins, notes=tuple(notes)
+    )
+
+
+def rerun_exit_code(recorded: Mapping[str, Any], finished: Finished) -> ExitCode:
+    """Return the exit code of a re-run: that of any run, but 3 when both came to an end and results differ.
+
+    Parameters
+    ----------
+    recorded
+        The compared facts of the run that was repeated.
+    finished
+        The re-run.
+    """
+    again = finished.manifest.compared
+    have_ended = {recorded["status"], again["status"]} <= {"completed", "collapsed"}
+    return exit_code(finished) if not have_ended or judge(recorded, again).is_bitwise else ExitCode.DIFFERS

@@ -188,6 +188,11 @@ def test_a_flipped_bit_of_the_data_is_named_by_verify(
         assert "scan.npz has sha256" in capsys.readouterr().err
 
 
+def test_help_names_the_exit_code_of_a_rerun_that_differs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rerun", "--help"]) == 0
+    assert "exit code is 3" in capsys.readouterr().out
+
+
 def test_new_writes_a_spec_that_plans_as_it_is(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["new", str(bench.data)]) == 0
     spec = bench.data.with_suffix(".yaml")

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.code_capture import Code
 from harness.compare import (
     Found,
+    cards_in_words,
     code_differences,
     data_differences,
     environment_differences,
     facts_that_differ,
 )
-from harness.environment import Cpu, Environment, Lock, Package
+from harness.environment import Cpu, Environment, Gpu, Lock, Package
 
 FACTS = st.dictionaries(
     st.text(min_size=1, max_size=5),
@@ -24,11 +26,18 @@ FACTS = st.dictionaries(
 
 
 def environment(
-    python: str = "3.11.2", cpu: str = "Some CPU", lock: str = "a" * 64, **versions: str
+    python: str = "3.11.2",
+    cpu: str = "Some CPU",
+    lock: str = "a" * 64,
+    libc: str = "glibc 2.36",
+    cards: tuple[Gpu, ...] = (),
+    **versions: str,
 ) -> Environment:
     packages = {name: Package(*version.split("+")) for name, version in versions.items()}
     lock_record = Lock("environment.lock", lock, True)
-    return Environment(python, "CPython", packages, "", lock_record, Cpu("v", cpu, (), 2), (), {})
+    return Environment(
+        python, "CPython", packages, "", lock_record, Cpu("v", cpu, (), 2), cards, {"libc": libc}
+    )
 
 
 def code(files: dict[str, str], commit: str | None = "a" * 40, dirty: bool = False) -> Code:
@@ -86,6 +95,36 @@ def test_another_processor_matters_only_where_the_profile_is_bound_to_it() -> No
     assert [one.matters for one in environment_differences(was, now, exact_cpu=False)] == [False]
 
 
+def test_another_c_library_matters() -> None:
+    (sentence,) = sentences(
+        environment_differences(environment(), environment(libc="glibc 2.41"), exact_cpu=False)
+    )
+    assert sentence == ("environment: C library glibc 2.36 -> glibc 2.41", True)
+
+
+@pytest.mark.parametrize(
+    ("now", "words"),
+    [
+        ((Gpu("H200", "550.1"),), "H100, driver 550.1 -> H200, driver 550.1"),
+        ((Gpu("H100", "560.2"),), "H100, driver 550.1 -> H100, driver 560.2"),
+        ((), "H100, driver 550.1 -> none"),
+    ],
+)
+def test_another_card_or_driver_matters_where_the_run_computed_on_one(
+    now: tuple[Gpu, ...], words: str
+) -> None:
+    was, here = environment(cards=(Gpu("H100", "550.1"),)), environment(cards=now)
+    for on_gpu in (True, False):
+        (sentence,) = sentences(environment_differences(was, here, exact_cpu=False, on_gpu=on_gpu))
+        assert sentence == (f"environment: graphics card {words}", on_gpu)
+
+
+def test_more_cards_of_one_model_are_no_difference() -> None:
+    one, many = environment(cards=(Gpu("H100", "1"),)), environment(cards=(Gpu("H100", "1"),) * 8)
+    assert cards_in_words(one) == cards_in_words(many) == "H100, driver 1"
+    assert sentences(environment_differences(one, many, exact_cpu=True, on_gpu=True)) == []
+
+
 def test_changed_added_and_removed_source_files_are_named_with_the_distance() -> None:
     was = code({"harness/a.py": "1", "harness/b.py": "1"}, dirty=True)
     now = {"harness/a.py": "2", "harness/c.py": "1"}
@@ -114,11 +153,13 @@ def test_many_changed_files_are_counted_and_the_first_named() -> None:
 def test_data_that_is_lost_or_altered_is_named() -> None:
     found = {
         "train": Found(Path("x/scan.npz"), "b" * 64),
-        "test": Found(None, None),
+        "test": Found(None, None, reason="the address does not answer"),
         "reference": Found(Path("r"), "c"),
     }
     wanted = {"train": "a" * 64, "test": "a" * 64, "reference": "c"}
     assert [str(one) for one in data_differences(wanted, found)] == [
-        "data: test: no file with sha256 aaaaaaaaaaaa was found (use --data-dir)",
-        "data: train: x/scan.npz has sha256 bbbbbbbbbbbb, recorded is aaaaaaaaaaaa",
+        "data: test: no file with sha256 aaaaaaaaaaaa was found: "
+        "name its folder by --data-dir or HARNESS_DATA; the address does not answer",
+        "data: train: x/scan.npz has sha256 bbbbbbbbbbbb, recorded is aaaaaaaaaaaa: "
+        "name the folder of the recorded file by --data-dir or HARNESS_DATA",
     ]

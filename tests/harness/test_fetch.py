@@ -1,10 +1,6 @@
 from __future__ import annotations
 
 import hashlib
-import threading
-from collections.abc import Iterator
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -14,24 +10,6 @@ from harness.fetch import Fetcher, cache_folder
 from harness.resolve import resolve
 from harness.spec import read_spec
 from tests.harness.spec_kit import LOCAL, write, write_scan
-
-
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, format: str, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def served(tmp_path: Path) -> Iterator[tuple[Path, str]]:
-    folder = tmp_path / "public"
-    folder.mkdir()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield folder, f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    thread.join()
-    server.server_close()
 
 
 def test_a_file_is_downloaded_once_and_checked(served: tuple[Path, str], tmp_path: Path) -> None:

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from harness.fetch import Fetcher
 from harness.manifest import DamagedError
-from harness.repeat import RefusedError, load, repeat
+from harness.repeat import RefusedError, load, locate_data, repeat, rerun_exit_code
+from harness.resolved import FileSource
 from harness.run import Finished
-from harness.store import run_folders
+from harness.store import file_digest, run_folders
 from harness.verdict import judge
-from tests.harness.conftest import Bench, StandInExecutor, commit
+from tests.harness.conftest import Bench, StandInExecutor, commit, write_scan
 from tests.harness.test_manifest import flip
 
 
@@ -26,16 +28,18 @@ def again(
     regardless: bool = False,
     kind: str = "rerun",
     notes: list[str] | None = None,
+    fetcher: Fetcher | None = None,
     own_environment: bool = False,
 ) -> Finished:
     executor = StandInExecutor(bench.root, behaviour, is_environment_shared=not own_environment)
+    recorded = load(path)
     return repeat(
-        load(path),
+        recorded,
         kind,  # type: ignore[arg-type]
         executor,
         runs_dir=bench.runs,
         root=bench.root,
-        folders=folders,
+        found=locate_data(recorded, folders, fetcher),
         regardless=regardless,
         look=lambda run_dir: None,
         warn=(notes if notes is not None else []).append,
@@ -84,6 +88,83 @@ def test_a_run_folder_that_was_moved_finds_its_data_by_digest(bench: Bench, tmp_
         again(bench, elsewhere)
     second = again(bench, elsewhere, folders=(tmp_path / "store",))
     assert second.manifest.compared == first.manifest.compared
+
+
+def downloads(bench: Bench, tmp_path: Path) -> Path:
+    """Put the data where a download would have put them, and nowhere else."""
+    place = tmp_path / "cache" / file_digest(bench.data) / "scan.npz"
+    place.parent.mkdir(parents=True)
+    bench.data.rename(place)
+    return tmp_path / "cache"
+
+
+def test_the_data_of_a_moved_run_are_found_among_the_downloads(bench: Bench, tmp_path: Path) -> None:
+    first = bench.run()
+    elsewhere = Path(shutil.copytree(first.path, tmp_path / "far" / "away" / "run"))
+    fetcher = Fetcher(downloads(bench, tmp_path), may_download=False)
+    with pytest.raises(RefusedError, match="--data-dir"):
+        again(bench, elsewhere)
+    assert again(bench, elsewhere, fetcher=fetcher).manifest.compared == first.manifest.compared
+
+
+def test_the_data_are_fetched_from_their_recorded_address_when_no_place_has_them(
+    bench: Bench, tmp_path: Path, served: tuple[Path, str]
+) -> None:
+    folder, address = served
+    shutil.copy(bench.data, folder / "scan.npz")
+    digest = file_digest(bench.data)
+    source = f"{{file: scan.npz, source: '{address}/scan.npz', sha256: {digest}}}"
+    bench.spec.write_text(bench.spec.read_text().replace("{file: scan.npz}", source))
+    first = bench.run()
+    bench.data.unlink()
+    with pytest.raises(RefusedError, match=r"--data-dir or HARNESS_DATA; .* downloads it from http"):
+        again(bench, first.path, fetcher=Fetcher(tmp_path / "cache", may_download=False))
+    second = again(bench, first.path, fetcher=Fetcher(tmp_path / "cache"))
+    assert second.manifest.compared == first.manifest.compared
+    (folder / "scan.npz").unlink()
+    with pytest.raises(RefusedError, match="cannot be fetched"):
+        again(bench, first.path, fetcher=Fetcher(tmp_path / "another cache"))
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"train": 3}', '{"train": "no/such/place"}'])
+def test_a_damaged_table_of_places_does_not_matter_where_the_data_are_found(
+    bench: Bench, content: str
+) -> None:
+    first = bench.run()
+    (first.path / "inputs.json").write_text(content)
+    second = again(bench, first.path, folders=(bench.data.parent,))
+    assert second.manifest.compared == first.manifest.compared
+    with pytest.raises(RefusedError, match="no file with sha256"):
+        again(bench, first.path)
+
+
+def test_other_data_are_taken_on_demand_and_the_new_run_says_which(bench: Bench) -> None:
+    bench.spec.write_text(
+        bench.spec.read_text().replace("scan.npz}", f"scan.npz, sha256: {file_digest(bench.data)}}}")
+    )
+    first = bench.run()
+    write_scan(bench.data, n_frames=24)
+    with pytest.raises(RefusedError, match=r"scan\.npz has sha256"):
+        again(bench, first.path)
+    second = again(bench, first.path, regardless=True).manifest
+    digest = file_digest(bench.data)
+    assert second.status == "completed"
+    assert [(record.sha256, record.size) for record in second.data] == [(digest, bench.data.stat().st_size)]
+    leaf = second.resolved["data.train.sha256"]
+    assert (leaf.value, leaf.source, leaf.note) == (digest, "explicit override", "--regardless")
+    assert leaf.shadowed[0].value == first.manifest.data[0].sha256
+    verdict = judge(first.manifest.compared, second.compared)
+    assert verdict.conditions == ("data.train", "inputs")
+
+
+def test_a_run_on_other_data_can_itself_be_rerun(bench: Bench) -> None:
+    first = bench.run()
+    write_scan(bench.data, n_frames=24)
+    second = again(bench, first.path, regardless=True)
+    source = load(second.path).resolved.sources["train"]
+    assert isinstance(source, FileSource)
+    assert source.header.n_frames == 24
+    assert again(bench, second.path).manifest.compared == second.manifest.compared
 
 
 def test_data_with_one_bit_flipped_is_refused_and_named(bench: Bench) -> None:
@@ -189,3 +270,21 @@ def test_a_repetition_with_another_result_names_the_facts(bench: Bench) -> None:
         "optimizer_digest",
         "products/weights.safetensors",
     )
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "code"),
+    [
+        ("complete", "complete", 0),
+        ("complete", "drift", 3),
+        ("complete", "collapse", 3),
+        ("collapse", "collapse", 1),
+        ("fail", "complete", 0),
+        ("complete", "fail", 1),
+    ],
+)
+def test_a_rerun_that_ends_with_another_result_than_the_run_has_an_exit_code_of_its_own(
+    bench: Bench, first: str, second: str, code: int
+) -> None:
+    run = bench.run(first)
+    assert rerun_exit_code(run.manifest.compared, again(bench, run.path, behaviour=second)) == code
