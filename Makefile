@@ -12,6 +12,8 @@ RUNS_DIR ?=
 JOBS ?= auto
 PYTEST_ARGS ?=
 SHAPE_CHECKED = ptycho_torch.physics,ptycho_torch.models,ptycho_torch.losses
+# Drawing and processes that are started anew have no shapes to check.
+SHAPELESS = tests/torch/test_plotting.py tests/torch/exact/test_profile.py
 
 DEV_BIN = $(DEV_VENV)/bin
 # Tests share the cores, so each process computes on one; caches stand in the environment because the
@@ -32,10 +34,10 @@ train: env ## environment, then train, reconstruct and show the result of SPEC (
 	@$(VENV)/bin/harness run $(SPEC) $(if $(RUNS_DIR),--runs-dir "$(RUNS_DIR)") \
 		$(if $(filter $(QUICKSTART),$(SPEC)),--require 'phase_correlation>=0.8')
 
-test: dev-env ## environment, then the tests, then those of the physics again with the shape checker on
+test: dev-env ## environment, then the tests, then those of the science again with the shape checker on
 	$(PYTEST) $(PYTEST_ARGS)
 	$(PYTEST) -p tests.shape_checker --jaxtyping-packages=$(SHAPE_CHECKED),tests.shape_checker.check \
-		tests/torch/physics tests/torch/models tests/torch/losses
+		$(addprefix --ignore=,$(SHAPELESS)) tests/torch
 
 test-slow: dev-env ## environment, then the tests that take longer
 	$(PYTEST) -m slow $(PYTEST_ARGS)
