@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from harness.environment import Gpu
 from harness.fetch import Fetcher
 from harness.manifest import DamagedError
-from harness.repeat import RefusedError, load, locate_data, repeat, rerun_exit_code
+from harness.repeat import RefusedError, differences, load, locate_data, repeat, rerun_exit_code
 from harness.resolved import FileSource
 from harness.run import Finished
 from harness.store import file_digest, run_folders
@@ -244,6 +246,15 @@ def test_going_on_regardless_says_what_differs_and_records_it(
     verdict = judge(first.manifest.compared, second.manifest.compared)
     assert verdict.is_bitwise
     assert verdict.conditions == ("code.source_digest",)
+
+
+def test_a_run_made_on_another_graphics_card_is_not_repeated(bench: Bench) -> None:
+    recorded = load(bench.run().path)
+    was = replace(recorded.manifest.environment, gpu=(Gpu("Some card", "1.0"),))
+    compared = {**recorded.manifest.compared, "environment.gpu": "Some card, driver 1.0"}
+    recorded = replace(recorded, manifest=replace(recorded.manifest, environment=was, compared=compared))
+    (one,) = differences(recorded, bench.executor(), bench.root, locate_data(recorded, ()))
+    assert (one.sentence.partition(" ->")[0], one.matters) == ("graphics card Some card, driver 1.0", True)
 
 
 def test_later_commits_outside_the_packages_are_noted_and_do_not_stop_a_rerun(
