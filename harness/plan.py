@@ -24,6 +24,7 @@ _GFLOP_PER_PATTERN = 4.8
 _GFLOPS_PER_CORE = 65.0
 """What one core reached in training under the ``portable`` profile."""
 _PATTERNS_STITCHED_PER_SECOND = 25.0
+"""Frames that are predicted, synchronised, stitched and judged at N = 64."""
 _START_SECONDS = 10.0
 _IMPORTS_GB = 0.5
 _BATCH_GB_PER_PATTERN = 0.02
@@ -121,7 +122,13 @@ def make_plan(
 
 
 def estimate(resolved: ResolvedRun) -> Estimate:
-    """Forecast time and memory from the sizes of network and data."""
+    """Forecast time and memory from the sizes of network and data.
+
+    It rests on throughputs that were measured once, on one core of one CPU: of training, per pattern of a
+    group and epoch, and of all that follows it, per frame of the training scan. The network predicts one
+    patch per frame at every gridsize, however many groups it was trained on. Data that must be fetched or
+    simulated and validation are not counted.
+    """
     payload = resolved.payload
     model, training = payload.model, payload.training
     patterns = model.gridsize**2
@@ -131,7 +138,7 @@ def estimate(resolved: ResolvedRun) -> Estimate:
         _GFLOP_PER_PATTERN * size * (1 + 0.25 * math.log2(model.N / 64)) * (model.n_filters_scale / 2) ** 2
     )
     trained = training.n_groups * patterns * training.epochs
-    stitched = training.n_groups * patterns if resolved.products.reconstruction else 0
+    stitched = _n_frames(resolved.sources["train"]) if resolved.products.reconstruction else 0
     cpu = (
         _START_SECONDS + trained * gflop / _GFLOPS_PER_CORE + stitched * size / _PATTERNS_STITCHED_PER_SECOND
     )

@@ -6,7 +6,7 @@ import pytest
 
 from harness.plan import estimate, make_plan, worker_environment
 from ptycho_torch.profiles import environment as profile_environment
-from tests.harness.conftest import Bench
+from tests.harness.conftest import Bench, write_scan
 
 CALLER = {
     "PATH": "/bin",
@@ -66,5 +66,26 @@ def test_threads_shorten_the_wait_and_not_the_work(bench: Bench) -> None:
 
 def test_the_quickstart_of_the_literature_is_estimated_within_a_factor_of_two(bench: Bench) -> None:
     # 547 patterns of 64 pixels, one filter scale, 15 epochs: measured at 125 CPU-seconds.
-    sets = ("n_filters_scale=1", "epochs=15", "n_groups=547", "oversample=true", "neighbor_count=18")
+    write_scan(bench.data, 547)
+    sets = ("n_filters_scale=1", "epochs=15", "n_groups=547", "validation_fraction=0")
     assert 60 < estimate(bench.job(*sets).resolved).cpu_seconds < 250
+
+
+@pytest.mark.parametrize("gridsize", [1, 2])
+@pytest.mark.parametrize("object_big", ["true", "false"])
+def test_stitching_is_estimated_by_the_scans_frames_and_not_by_the_groups_trained_on(
+    bench: Bench, gridsize: int, object_big: str
+) -> None:
+    sets = (f"model.gridsize={gridsize}", f"model.object_big={object_big}")
+
+    def stitching(*more: str) -> float:
+        with_image, without = (
+            estimate(bench.job(*sets, *more, f"products.reconstruction={wanted}").resolved).cpu_seconds
+            for wanted in ("true", "false")
+        )
+        return with_image - without
+
+    few = stitching()
+    assert stitching("training.n_groups=15") == pytest.approx(few)
+    write_scan(bench.data, 60)
+    assert stitching() == pytest.approx(3 * few)
