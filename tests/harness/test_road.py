@@ -32,6 +32,7 @@ model: {gridsize: 1, n_filters_scale: 1, attention: false, probe_big: false}
 training: {n_groups: 30, epochs: 1, batch_size: 8}
 """
 COMPLETED_OR_COLLAPSED = {0, 1}
+PRODUCTS = {"weights.safetensors", "reconstruction.npz", "phase.png", "amplitude.png", "comparison.png"}
 
 
 def harness(*arguments: str | Path, runs: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -193,9 +194,18 @@ class TestTwoAtOnce:
     def test_two_runs_of_one_spec_make_two_complete_folders(self, spec: Path, tmp_path: Path) -> None:
         both = [start(spec, tmp_path) for _ in range(2)]
         assert {process.wait() for process in both} <= COMPLETED_OR_COLLAPSED
-        facts = [manifest(path)["compared"] for path in tmp_path.iterdir()]
-        assert len(facts) == 2
-        assert facts[0] == facts[1]
+        folders = [path for path in tmp_path.iterdir() if path.is_dir()]
+        assert len(folders) == 2
+        one, other = map(manifest, folders)
+        assert one["compared"] == other["compared"]
+        assert one["status"] == other["status"]
+        for folder, found in zip(folders, (one, other), strict=True):
+            assert found["status"] in {"completed", "collapsed"}
+            assert {Path(kept["path"]).name for kept in found["checkpoints"]} >= {"last.ckpt"}
+            assert {Path(kept["path"]).name for kept in found["products"]} == PRODUCTS
+            for kept in (*found["checkpoints"], *found["products"]):
+                assert hashlib.sha256((folder / kept["path"]).read_bytes()).hexdigest() == kept["sha256"]
+            assert all(len(kept["tensor_digest"]) == 64 for kept in found["checkpoints"])
 
 
 class TestDeath:
