@@ -163,8 +163,8 @@ def _draw_comparison(aligned: Aligned, metrics: Mapping[str, float], title: str)
         spread = {"cmap": DIFFERENCE_MAP, "vmin": -reach, "vmax": reach}
         for axes, image, kind, look in (
             (panels[line][0], obj, "prediction", style),
-            (panels[line][1], truth, "truth", style),
-            (panels[line][2], difference, "prediction - truth", spread),
+            (panels[line][1], truth, "reference", style),
+            (panels[line][2], difference, "prediction - reference", spread),
         ):
             _show(figure, axes, np.ma.asarray(image), aligned.origin_px, look, "")
             axes.set_title(f"{_unit(name)}: {kind}", fontsize=9, loc="left")

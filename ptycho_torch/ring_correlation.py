@@ -15,6 +15,8 @@ FloatArray = NDArray[np.float64]
 Threshold = Literal["half-bit", "one-bit"] | float
 
 NYQUIST_PX = 2.0
+FEWEST_PIXELS = 30
+"""Fourier pixels that a ring needs before its correlation is judged."""
 SMALLEST_SIDE_PX = 16
 
 
@@ -97,19 +99,21 @@ def resolution_px(curve: RingCorrelation, threshold: Threshold) -> float:
     -------
     float
         Full period in pixels, 2 (Nyquist) when the curve stays above; when it starts below, the period
-        of the first ring.
+        of the first ring that is judged. Rings of fewer than :data:`FEWEST_PIXELS` are not: a correlation
+        of so few values says little, and the ramp fitted before and the window shape them.
 
     References
     ----------
     van Heel & Schatz, J. Struct. Biol. 151, 250 (2005), eqs. 13 and 14.
     """
     above = curve.correlation - threshold_curve(curve, threshold)
-    below = np.flatnonzero(above < 0)
+    judged = int(np.argmax(curve.num_pixels >= FEWEST_PIXELS))
+    below = np.flatnonzero(above[judged:] < 0) + judged
     if not len(below):
         return NYQUIST_PX
     first = int(below[0])
-    if first == 0:
-        return float(1 / curve.frequency[0])
+    if first == judged:
+        return float(1 / curve.frequency[judged])
     fraction = above[first - 1] / (above[first - 1] - above[first])
     step = curve.frequency[first] - curve.frequency[first - 1]
     return max(float(1 / (curve.frequency[first - 1] + fraction * step)), NYQUIST_PX)

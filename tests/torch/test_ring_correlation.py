@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ from scipy import ndimage
 
 from ptycho_torch.errors import DataError
 from ptycho_torch.ring_correlation import (
+    FEWEST_PIXELS,
     RingCorrelation,
     fourier_ring_correlation,
     resolution_px,
@@ -31,7 +33,8 @@ def test_images_that_have_nothing_in_common_do_not_correlate() -> None:
     curve = fourier_ring_correlation(noise(1), noise(2))
     expected = 1 / np.sqrt(curve.num_pixels)
     assert np.mean(np.abs(curve.correlation) < 4 * expected) > 0.95
-    assert resolution_px(curve, 0.5) > 20
+    judged = curve.frequency[curve.num_pixels >= FEWEST_PIXELS]
+    assert resolution_px(curve, 0.5) == 1 / judged[0]
 
 
 def test_two_images_that_share_only_coarse_detail_are_resolved_to_that_detail() -> None:
@@ -80,3 +83,9 @@ def test_an_unknown_threshold_is_refused() -> None:
     wrong: Any = "two-bit"
     with pytest.raises(DataError, match="no threshold 'two-bit'"):
         threshold_curve(curve_of([1, 1, 1, 1]), wrong)
+
+
+def test_the_few_pixels_of_the_innermost_rings_are_not_judged() -> None:
+    curve = fourier_ring_correlation(noise(1), noise(1))
+    spoilt = dataclasses.replace(curve, correlation=np.where(curve.num_pixels < FEWEST_PIXELS, 0.1, 0.9))
+    assert resolution_px(spoilt, 0.5) == 2.0
