@@ -223,6 +223,19 @@ class TestDeath:
         assert shown.returncode == 0
         assert "interrupted" in shown.stdout
 
+    def test_a_request_to_stop_while_reconstructing_is_heard(self, tmp_path: Path) -> None:
+        path = tmp_path / "many.yaml"
+        path.write_text(SPEC.replace("rows: 6, columns: 6", "rows: 26, columns: 26").replace("96", "180"))
+        runs = tmp_path / "runs"
+        process = start(path, runs)
+        until(lambda: any("reconstructing" in file.read_text() for file in runs.glob("*/progress.json")))
+        process.send_signal(signal.SIGINT)
+        assert process.wait() == 130
+        found = manifest(only_run(runs))
+        assert found["status"] == "interrupted"
+        assert "reconstructing" in found["error"]
+        assert [kept["path"] for kept in found["checkpoints"]][-1] == "checkpoints/last.ckpt"
+
     def test_a_request_to_stop_saves_the_state_and_writes_a_manifest(self, tmp_path: Path) -> None:
         runs = tmp_path / "runs"
         process = start(long_spec(tmp_path), runs)
