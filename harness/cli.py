@@ -134,7 +134,7 @@ def explain_command(key: str | None, as_json: bool, **choice: Any) -> None:
 
 @cli.command("new")
 @click.argument("scan", type=_path)
-@click.option("-o", "--output", type=_path, help="The spec to write; by default beside the scan.")
+@click.option("-o", "--output", type=_path, help="The spec to write; by default in the current folder.")
 def new_command(scan: Path, output: Path | None) -> None:
     """Write a commented spec for the data file SCAN, ready to run."""
     from harness.new_spec import write_spec

@@ -21,7 +21,7 @@ def write_spec(scan: Path, output: Path | None) -> Path:
     scan
         The data file.
     output
-        The spec; by default ``<scan>.yaml`` beside the scan.
+        The spec; by default ``<scan>.yaml`` in the current folder.
 
     Raises
     ------
@@ -29,7 +29,7 @@ def write_spec(scan: Path, output: Path | None) -> Path:
         The spec exists already, or its folder cannot be written.
     """
     header = read_header(scan)
-    spec = scan.with_name(f"{scan.name.split('.')[0]}.yaml") if output is None else output
+    spec = Path(f"{scan.name.split('.')[0]}.yaml") if output is None else output
     if spec.exists():
         raise UserError(f"{spec} exists already: name another with -o")
     folder = spec.parent.resolve()

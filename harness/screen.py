@@ -209,6 +209,9 @@ def closing_lines(finished: Finished) -> Iterator[tuple[str, str]]:
     picture = picture_of(finished)
     if picture is not None:
         yield "picture", _short(picture)
+    comparison = finished.path / "products" / "comparison.png"
+    if comparison.is_file():
+        yield "compare", _short(comparison)
     quality = figures(manifest.metrics)
     if quality:
         yield "quality", quality

@@ -100,9 +100,9 @@ def assess(
         figures["explained"] = (mean_frame_loss - loss) / (mean_frame_loss - perfect_loss)
         if figures["explained"] < LEAST_EXPLAINED:
             reasons.append(
-                f"the loss {loss:.6g} is hardly better than {mean_frame_loss:.6g}, that of predicting the "
-                f"mean frame: it explains {figures['explained']:.1%} of what there is to explain (at least "
-                f"{LEAST_EXPLAINED:.0%})"
+                f"the loss {loss:.6g} does not beat {mean_frame_loss:.6g}, that of predicting the mean "
+                f"frame: it explains {figures['explained']:.1%} of what there is to explain (at least "
+                f"{LEAST_EXPLAINED:.0%}); train for more epochs, or check probe, positions and units"
             )
     else:
         reasons.append(f"the loss is {loss}")

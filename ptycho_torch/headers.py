@@ -18,8 +18,7 @@ __all__ = ["ScanHeader", "infer_units", "read_header"]
 DIFFRACTION_KEYS = ("diffraction", "diff3d")
 UNITS = ("count_amplitude", "count_intensity", "normalized_amplitude")
 POSITION_CONVENTIONS = ("ptychopinn", "center")
-_SAMPLE_ITEMS = 1 << 20
-_MAX_FRAMES = 1 << 24
+_SAMPLE_ITEMS, _MAX_FRAMES = 1 << 20, 1 << 24
 
 
 @dataclass(frozen=True)
@@ -167,8 +166,7 @@ class _Check:
         elif n_frames == 0:
             self.found.append(f"{name} has shape {shape}: there are no frames")
         elif n_positions is not None and n_positions != n_frames:
-            kind = "fewer" if n_positions < n_frames else "more"
-            self.found.append(f"there are {n_positions} positions for {n_frames} frames, {kind} than frames")
+            self.found.append(f"there are {n_positions} positions for {n_frames} frames: give one each")
 
     def sample(self, name: str) -> NDArray[Any]:
         """Read the first frames' values and refuse what no detector gives."""
@@ -190,15 +188,17 @@ class _Check:
         if positions.size == 0:
             self.found.append("there are no positions")
             return (0.0, 0.0), (0.0, 0.0)
-        low, high = positions.min(axis=0), positions.max(axis=0)
-        return (float(low[0]), float(low[1])), (float(high[0]), float(high[1]))
+        low, high = positions.min(axis=0).tolist(), positions.max(axis=0).tolist()
+        if 0 < (span := max(high[0] - low[0], high[1] - low[1])) < 0.5:
+            self.found.append(f"the positions span {span:.3g} px: give them in pixels, not in metres")
+        return (low[0], low[1]), (high[0], high[1])
 
     def stated(self, name: str, legal: tuple[str, ...]) -> str | None:
         """Read a text that the file may state about itself."""
         header = self.archive.members.get(name)
         if header is None:
             return None
-        text = str(self.archive.read(name)) if header.kind == "U" and header.shape == () else None
+        text = str(self.archive.read(name)) if (header.kind, header.shape) == ("U", ()) else None
         if text not in legal:
             self.found.append(f"{name} is {text!r}, but must be one of {', '.join(legal)}")
         return text
@@ -220,8 +220,8 @@ def _npz_header(file: str, archive: NpzArchive) -> ScanHeader:
         check.found.append(f"ycoords holds {lengths[0]} positions but xcoords {lengths[1]}")
     if stack is not None:
         check.frames(name, stack.shape, lengths[0] if lengths else None)
-    if lengths and max(lengths) > _MAX_FRAMES:
-        check.found.append(f"there are {max(lengths)} positions, at most {_MAX_FRAMES} are read")
+    if (most := max(lengths, default=0)) > _MAX_FRAMES:
+        check.found.append(f"there are {most} positions, at most {_MAX_FRAMES} are read")
     if stack is not None and probe is not None:
         _check_probe(probe.shape, stack.shape[1], check.found)
     check.refuse()

@@ -14,6 +14,19 @@ from ptycho_torch.errors import DataError
 from tests.harness.conftest import write_scan
 
 
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_spec_stands_in_the_current_folder_wherever_the_scan_is(tmp_path: Path) -> None:
+    (tmp_path / "archive").mkdir()
+    scan = write_scan(tmp_path / "archive" / "scan.npz")
+    assert write_spec(scan, None).resolve() == tmp_path / "scan.yaml"
+    assert load_spec(tmp_path / "scan.yaml").get("data.train.file") == "archive/scan.npz"
+    assert [path.name for path in scan.parent.iterdir()] == ["scan.npz"]
+
+
 @pytest.mark.parametrize("n_frames", [2, 20, 41])
 def test_the_spec_names_the_file_its_digest_and_as_many_groups_as_are_trained_on(
     tmp_path: Path, n_frames: int

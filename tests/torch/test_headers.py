@@ -115,8 +115,8 @@ def test_a_pickled_array_is_refused_and_never_unpickled(tmp_path: Path) -> None:
     [
         ({"xcoords": None}, "missing are xcoords; the file holds diffraction, probeGuess, ycoords"),
         ({"xcoords": np.zeros(11)}, "ycoords holds 12 positions but xcoords 11"),
-        ({"xcoords": np.zeros(11), "ycoords": np.zeros(11)}, "11 positions for 12 frames, fewer than frames"),
-        ({"xcoords": np.zeros(13), "ycoords": np.zeros(13)}, "13 positions for 12 frames, more than frames"),
+        ({"xcoords": np.zeros(11), "ycoords": np.zeros(11)}, "11 positions for 12 frames: give one each"),
+        ({"xcoords": np.zeros(13), "ycoords": np.zeros(13)}, "13 positions for 12 frames: give one each"),
         ({"xcoords": np.zeros((12, 1))}, r"xcoords has shape \(12, 1\)"),
         ({"xcoords": np.full(12, np.nan)}, "positions hold NaN"),
         ({"xcoords": np.zeros(12, dtype=np.complex64)}, "xcoords has type <c8, but must be real"),
@@ -317,3 +317,9 @@ def test_measured_and_simulated_files_are_recognised(file: str, side: int, n_fra
         pytest.skip(f"{file} is not in HARNESS_DATA")
     header = read_header(path)
     assert (header.N, header.n_frames, header.n_modes, header.units) == (side, n_frames, 1, units)
+
+
+def test_positions_in_metres_are_refused(tmp_path: Path) -> None:
+    metres = np.linspace(0, 2e-6, 12)
+    with pytest.raises(DataError, match="span 2e-06 px: give them in pixels"):
+        read_header(save_project_scan(tmp_path / "scan.npz", xcoords=metres, ycoords=metres))
