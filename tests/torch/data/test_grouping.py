@@ -5,7 +5,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ptycho_torch.data.grouping import group_neighbours, groups_digest, select_frames, split_frames
@@ -21,13 +21,19 @@ def scattered(n_frames: int, seed: int = 0) -> np.ndarray:
 
 
 @settings(max_examples=30, deadline=None)
+@example(n_frames=3, fraction=0.5, seed=0)
 @given(n_frames=st.integers(2, 300), fraction=st.floats(0.0, 0.5), seed=st.integers(0, 2**40))
 def test_every_frame_is_on_exactly_one_side_of_the_split(n_frames, fraction, seed):
+    wanted = 0 if fraction == 0 else max(1, round(fraction * n_frames))
+    if wanted > max(n_frames / 2, fraction * n_frames):
+        with pytest.raises(DataError, match="too few to hold out"):
+            split_frames(n_frames, fraction, seed)
+        return
     train, held_out = split_frames(n_frames, fraction, seed)
     assert np.array_equal(np.sort(np.concatenate([train, held_out])), np.arange(n_frames))
     assert np.all(np.diff(train) > 0)
     assert np.all(np.diff(held_out) > 0)
-    assert len(held_out) == (0 if fraction == 0 else max(1, round(fraction * n_frames)))
+    assert len(held_out) == wanted
 
 
 def test_the_split_follows_the_seed_and_nothing_else():
