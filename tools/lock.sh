@@ -3,6 +3,7 @@
 #
 #   docker/requirements-cpu.lock    native environment and CPU image
 #   docker/requirements-dev.lock    the same and the tools of the tests; every common pin is equal
+#   docker/requirements-host.lock   a host that starts containers: the command line and the Docker SDK, no torch
 #   docker/requirements-cuda.lock   the package index's full build of torch with its CUDA libraries
 #
 # WHEELS names the folder or index page that holds the CPU wheel of torch. No host and no path of this
@@ -38,8 +39,10 @@ echo "$version+cpu" >"$work/torch-cpu"
 echo "$version" >"$work/torch-cuda"
 compile cpu --find-links "$WHEELS" --constraint "$work/torch-cpu" --extra training
 with_torch_of_all_platforms "$work/cpu" | publish cpu
-compile dev --find-links "$WHEELS" --constraint "$work/cpu" --extra training --extra tensorboard --extra dev
+compile dev --find-links "$WHEELS" --constraint "$work/cpu" --extra training --extra docker --extra tensorboard --extra dev
 with_torch_of_all_platforms "$work/dev" | publish dev
 grep -v '^torch==' "$work/cpu" | grep '^[a-z]' | sed 's/ .*//' >"$work/common"
+compile host --constraint "$work/dev" --extra docker
+publish host <"$work/host"
 compile cuda --constraint "$work/torch-cuda" --constraint "$work/common" --extra training
 publish cuda <"$work/cuda"
