@@ -4,6 +4,8 @@
 #   docker/requirements-cpu.lock    native environment and CPU image
 #   docker/requirements-dev.lock    the same and the tools of the tests; every common pin is equal
 #   docker/requirements-host.lock   a host that starts containers: the command line and the Docker SDK, no torch
+#   docker/requirements-loggers.lock  the loggers that are no part of the tools: mlflow and wandb, no torch; a test
+#                                   installs them beside the tools, so every common pin is equal
 #   docker/requirements-cuda.lock   the package index's full build of torch with its CUDA libraries
 #
 # WHEELS names the folder or index page that holds the CPU wheel of torch. No host and no path of this
@@ -44,5 +46,7 @@ with_torch_of_all_platforms "$work/dev" | publish dev
 grep -v '^torch==' "$work/cpu" | grep '^[a-z]' | sed 's/ .*//' >"$work/common"
 compile host --constraint "$work/dev" --extra docker
 publish host <"$work/host"
+compile loggers --constraint "$work/dev" --extra mlflow --extra wandb
+publish loggers <"$work/loggers"
 compile cuda --constraint "$work/torch-cuda" --constraint "$work/common" --extra training
 publish cuda <"$work/cuda"
