@@ -1,0 +1,182 @@
+"""Container images: the engine that holds them, and what identifies one. A tag is never an identity."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import UserError
+
+if TYPE_CHECKING:
+    from docker.client import DockerClient
+
+__all__ = [
+    "BUILD_ID_LABEL",
+    "REPOSITORY",
+    "TARGETS",
+    "TARGET_LABEL",
+    "EngineError",
+    "ImageIdentity",
+    "MissingImageError",
+    "connect",
+    "identify",
+]
+
+REPOSITORY = "ptychopinn-harness"
+"""Repository of the images that are built from a checkout; the tag is the target."""
+
+TARGETS = ("cpu", "cuda")
+BUILD_ID_LABEL = "ptychopinn.build-id"
+TARGET_LABEL = "ptychopinn.target"
+_RECIPE_LABELS = ("ptychopinn.", "org.opencontainers.image.")
+_SOCKET = "/var/run/docker.sock"
+
+
+class EngineError(UserError):
+    """There is no container engine that this process can use."""
+
+
+class MissingImageError(UserError):
+    """The engine does not hold an image."""
+
+
+@dataclass(frozen=True)
+class ImageIdentity:
+    """What an image is, apart from the names that point at it.
+
+    Parameters
+    ----------
+    id
+        Digest of the image's configuration, ``sha256:...``; it covers the layers.
+    repo_digest
+        ``name@sha256:...`` under which a registry knows it; None for an image that was never pushed.
+    layers
+        DiffID of every layer, the lowest first: digests of the unpacked content.
+    platform
+        Operating system and architecture (``linux/amd64``).
+    build_id
+        Digest of what it was built from; None in an image that is not this project's.
+    target
+        The stage that was built: ``cpu`` or ``cuda``.
+    recipe
+        The labels that say how it was made: base image, source revision and the like.
+    """
+
+    id: str
+    repo_digest: str | None
+    layers: tuple[str, ...]
+    platform: str
+    build_id: str | None
+    target: str | None
+    recipe: Mapping[str, str] = field(default_factory=dict)
+
+
+def connect(timeout_s: int = 60) -> DockerClient:
+    """Return a client of the container engine on this machine.
+
+    Parameters
+    ----------
+    timeout_s
+        How long one request may take, seconds.
+
+    Raises
+    ------
+    EngineError
+        The SDK is not installed, or the engine is absent, stopped, elsewhere, or not open to this user.
+    """
+    try:
+        from docker.client import DockerClient
+        from docker.errors import DockerException
+    except ModuleNotFoundError as error:
+        raise EngineError(
+            "the Docker SDK is not installed in this environment: pip install 'docker>=7', or make host-env"
+        ) from error
+    address = os.environ.get("DOCKER_HOST") or f"unix://{_SOCKET}"
+    if not address.startswith("unix://"):
+        raise EngineError(
+            f"DOCKER_HOST is {address}, an engine on another machine, which cannot see the run folders here: "
+            "unset DOCKER_HOST, or run the harness on that machine"
+        )
+    _knock(address.removeprefix("unix://"))
+    try:
+        client = DockerClient(base_url=address, timeout=timeout_s)
+        client.ping()
+    except (DockerException, OSError) as error:
+        raise EngineError(
+            f"the Docker engine at {address} does not answer ({_last_words(error)}): "
+            "see its log, and start it again: systemctl restart docker"
+        ) from error
+    return client
+
+
+def _knock(path: str) -> None:
+    """Say plainly why the engine's socket cannot be used; the SDK's own errors do not."""
+    with socket.socket(socket.AF_UNIX) as door:
+        try:
+            door.connect(path)
+        except FileNotFoundError:
+            problem = f"there is no Docker engine here, {path} does not exist"
+            cure = "install it (apt-get install docker.io) or start it (systemctl start docker)"
+        except ConnectionRefusedError:
+            problem, cure = f"no Docker engine listens at {path}", "start it: systemctl start docker"
+        except PermissionError:
+            problem = f"this user may not use the Docker engine at {path}"
+            cure = "join its group and log in again: sudo usermod -aG docker $USER"
+        except OSError as error:
+            problem, cure = f"the Docker engine at {path} cannot be reached ({error})", "check DOCKER_HOST"
+        else:
+            return
+    raise EngineError(f"{problem}: {cure}")
+
+
+def _last_words(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def identify(client: DockerClient, reference: str) -> ImageIdentity:
+    """Identify an image that the engine holds.
+
+    Parameters
+    ----------
+    client
+        From :func:`connect`.
+    reference
+        A tag, an id (``sha256:...``), or ``name@sha256:...``.
+
+    Raises
+    ------
+    MissingImageError
+        The engine does not hold it.
+    """
+    from docker.errors import ImageNotFound, NullResource
+
+    try:
+        found: dict[str, Any] = client.images.get(reference).attrs
+    except (ImageNotFound, NullResource) as error:
+        raise MissingImageError(
+            f"the Docker engine holds no image {reference}: {_way_to_get(reference)}"
+        ) from error
+    labels = found["Config"].get("Labels") or {}
+    wanted = reference if "@" in reference else None
+    digests = sorted(found.get("RepoDigests") or ())
+    return ImageIdentity(
+        id=found["Id"],
+        repo_digest=wanted if wanted in digests else next(iter(digests), None),
+        layers=tuple(found["RootFS"].get("Layers") or ()),
+        platform="/".join(filter(None, (found["Os"], found["Architecture"], found.get("Variant")))),
+        build_id=labels.get(BUILD_ID_LABEL),
+        target=labels.get(TARGET_LABEL),
+        recipe={name: text for name, text in sorted(labels.items()) if name.startswith(_RECIPE_LABELS)},
+    )
+
+
+def _way_to_get(reference: str) -> str:
+    repository, _, tag = reference.rpartition(":")
+    if repository == REPOSITORY:
+        return f"build it: harness image build --target {tag}"
+    if "@" in reference:
+        return f"fetch it: docker pull {reference}"
+    return "load it (docker load), or build one and name that: harness image build"
