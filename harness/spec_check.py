@@ -193,6 +193,6 @@ def _hint(node: Node, annotation: str, said: str) -> str:
         return ": write the digits alone"
     if "whole number" in said and isinstance(node.value, float) and node.value.is_integer():
         return f": write {int(node.value)}"
-    if isinstance(node.value, int | float) and "str" in annotation:
+    if isinstance(node.value, int | float) and "must be text" in said:
         return ": put it in quotes to make it text"
     return ""

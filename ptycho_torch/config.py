@@ -13,8 +13,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from ptycho_torch.config_rules import EXECUTION_RULES, TRAINING_RULES, refuse_lookalikes
+from ptycho_torch.config_rules import EXECUTION_RULES, TRAINING_RULES, name_in, refuse_lookalikes
 from ptycho_torch.validation import frozen_config
+from ptycho_torch.variants import GENERATORS, LOGGERS, LOSSES, SCHEDULERS
 
 __all__ = [
     "CANONICAL_DEFAULTS",
@@ -119,7 +120,7 @@ class ModelConfig:
     gridsize
         A group holds ``gridsize**2`` overlapping patches.
     generator
-        Name of the network, a key of ``ptycho_torch.models.GENERATORS``.
+        Name of the network, a key of ``ptycho_torch.variants.GENERATORS``.
     n_filters_scale
         Multiplier s of all channel numbers (first encoder stage: 32 s).
     amp_activation
@@ -139,7 +140,7 @@ class ModelConfig:
 
     N: Annotated[Literal[64, 128], _WholeNumber] = canonical("model.N")
     gridsize: Annotated[Literal[1, 2], _WholeNumber] = canonical("model.gridsize")
-    generator: Literal["cnn"] = "cnn"
+    generator: Annotated[str, name_in(GENERATORS)] = "cnn"
     n_filters_scale: PositiveInt = canonical("model.n_filters_scale")
     amp_activation: Literal["sigmoid", "swish", "softplus", "relu"] = canonical("model.amp_activation")
     attention: bool = True
@@ -192,9 +193,7 @@ class PyTorchExecutionConfig:
     persistent_workers: bool = False
     prefetch_factor: PositiveInt | None = None
     learning_rate: PositiveFloat = 1e-3
-    scheduler: Literal["Default", "Exponential", "MultiStage", "WarmupCosine", "ReduceLROnPlateau"] = (
-        "Default"
-    )
+    scheduler: Annotated[str, name_in(SCHEDULERS)] = "Default"
     gradient_clip_val: PositiveFloat | None = None
     accum_steps: PositiveInt = 1
     enable_checkpointing: bool = True
@@ -202,7 +201,7 @@ class PyTorchExecutionConfig:
     checkpoint_monitor_metric: Literal["train_loss", "val_loss"] = "val_loss"
     early_stop_patience: PositiveInt = 100
     enable_progress_bar: bool = False
-    logger_backend: Literal["csv", "tensorboard", "mlflow", "wandb"] | None = None
+    logger_backend: Annotated[str, name_in(LOGGERS)] | None = None
     disable_mlflow: bool = False
     inference_batch_size: PositiveInt | None = None
     middle_trim: Annotated[NonNegativeInt, Field(multiple_of=2)] = 0
@@ -222,7 +221,7 @@ class TrainingConfig:
     batch_size
         Groups per batch.
     loss
-        Name of the loss, a key of ``ptycho_torch.losses.LOSSES``.
+        Name of the loss, a key of ``ptycho_torch.variants.LOSSES``.
     exponential_gamma
         ``Exponential``: factor of the learning rate per epoch.
     stage_epochs, stage_factors
@@ -236,7 +235,7 @@ class TrainingConfig:
     n_groups: PositiveInt
     epochs: PositiveInt = 50
     batch_size: PositiveInt = canonical("training.batch_size")
-    loss: Literal["poisson", "mae"] = "poisson"
+    loss: Annotated[str, name_in(LOSSES)] = "poisson"
     exponential_gamma: Annotated[float, Field(gt=0, le=1)] = 0.95
     stage_epochs: Annotated[tuple[PositiveInt, ...], Field(strict=False)] | None = None
     stage_factors: Annotated[tuple[PositiveFloat, ...], Field(strict=False)] = (1.0, 0.3, 0.1)

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from pydantic import GetPydanticSchema
+from pydantic_core import core_schema
+
+from ptycho_torch.registry import Registry
 from ptycho_torch.validation import Rule
 
-__all__ = ["EXECUTION_RULES", "TRAINING_RULES", "refuse_lookalikes"]
+__all__ = ["EXECUTION_RULES", "TRAINING_RULES", "name_in", "refuse_lookalikes"]
+
+
+def name_in(table: Registry) -> GetPydanticSchema:
+    """Limit a text to the names of a table of variants, as a ``Literal`` of them would."""
+    return GetPydanticSchema(lambda source, handler: core_schema.literal_schema(list(table)))
 
 
 def refuse_lookalikes(value: Any) -> Any:

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptycho_torch.archives import ArrayHeader, NpzArchive, open_npz
+from ptycho_torch.archives import ArrayHeader, NpzArchive
 from ptycho_torch.errors import DataError
+from ptycho_torch.variants import READERS
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["ScanHeader", "infer_units", "read_header"]
+    from ptycho_torch.readers.scan import Scan
+
+__all__ = ["DataFormat", "HeaderCheck", "ScanHeader", "infer_units", "read_header"]
 
 DIFFRACTION_KEYS = ("diffraction", "diff3d")
 UNITS = ("count_amplitude", "count_intensity", "normalized_amplitude")
 POSITION_CONVENTIONS = ("ptychopinn", "center")
-_SAMPLE_ITEMS, _MAX_FRAMES = 1 << 20, 1 << 24
+MAX_FRAMES = 1 << 24
+_SAMPLE_ITEMS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -70,13 +74,29 @@ class ScanHeader:
         return "the simulated scan" if self.file is None else Path(self.file).name
 
 
-def read_header(path: str | Path) -> ScanHeader:
-    """Read the header of a scan file.
+@dataclass(frozen=True)
+class DataFormat:
+    """A format of data files, as one module of ``ptycho_torch.readers`` knows it.
 
     Parameters
     ----------
-    path
-        An NPZ file with the project's keys or tike's, plain or compressed by bz2.
+    read_header
+        Path to :class:`ScanHeader`, without reading all frames; None when the file has another format. Raises
+        ``DataError`` when it has this one and is damaged.
+    read
+        Path, position convention and units to ``ptycho_torch.readers.Scan``; raises ``DataError``.
+    """
+
+    read_header: Callable[[Path], ScanHeader | None]
+    read: Callable[..., Scan]
+
+
+_ANY_OTHER = "npz"
+"""The format of a file that no other takes for its own: it says what is wrong with the file."""
+
+
+def read_header(path: str | Path) -> ScanHeader:
+    """Read the header of a scan file, in the format that its content shows.
 
     Raises
     ------
@@ -85,9 +105,13 @@ def read_header(path: str | Path) -> ScanHeader:
     DataError
         With all that can be seen to be wrong without reading the frames.
     """
-    with open_npz(path) as archive:
-        read = _tike_header if {"data", "scan", "probe"} <= set(archive.members) else _npz_header
-        return read(str(path), archive)
+    path = Path(path)
+    candidates = [name for name in READERS if name != _ANY_OTHER] if path.is_file() else []
+    for name in (*candidates, _ANY_OTHER):
+        header: ScanHeader | None = READERS[name].read_header(path)
+        if header is not None:
+            return header
+    raise AssertionError(f"the format {_ANY_OTHER} answers for every file")
 
 
 def infer_units(sample: NDArray[Any]) -> str | None:
@@ -122,7 +146,7 @@ def infer_units(sample: NDArray[Any]) -> str | None:
     return "count_amplitude" if is_counts else "normalized_amplitude"
 
 
-class _Check:
+class HeaderCheck:
     """Notes what is wrong with the members of one archive."""
 
     def __init__(self, archive: NpzArchive) -> None:
@@ -202,99 +226,3 @@ class _Check:
         if text not in legal:
             self.found.append(f"{name} is {text!r}, but must be one of {', '.join(legal)}")
         return text
-
-
-def _npz_header(file: str, archive: NpzArchive) -> ScanHeader:
-    import numpy as np
-
-    check = _Check(archive)
-    name = _diffraction_name(archive, check.found)
-    stack = check.member(name, "fiu", "real, of shape (J, N, N)", [3])
-    coords = [check.member(axis, "fiu", "real, of shape (J,)", [1]) for axis in ("ycoords", "xcoords")]
-    probe = check.member("probeGuess", "c", "complex, of shape (N, N), (N, N, 1) or (M, N, N)", [2, 3])
-    obj = None
-    if "objectGuess" in archive.members:
-        obj = check.member("objectGuess", "c", "complex, of shape (H, W)", [2])
-    lengths = [header.shape[0] for header in coords if header is not None]
-    if len(set(lengths)) > 1:
-        check.found.append(f"ycoords holds {lengths[0]} positions but xcoords {lengths[1]}")
-    if stack is not None:
-        check.frames(name, stack.shape, lengths[0] if lengths else None)
-    if (most := max(lengths, default=0)) > _MAX_FRAMES:
-        check.found.append(f"there are {most} positions, at most {_MAX_FRAMES} are read")
-    if stack is not None and probe is not None:
-        _check_probe(probe.shape, stack.shape[1], check.found)
-    check.refuse()
-    stack, probe = archive.members[name], archive.members["probeGuess"]
-    sample, units = check.sample(name), check.stated("units", UNITS)
-    low, high = check.extent(np.stack([archive.read("ycoords"), archive.read("xcoords")], axis=1))
-    positions = check.stated("positions", POSITION_CONVENTIONS)
-    check.refuse()
-    side = stack.shape[1]
-    return ScanHeader(
-        file=file,
-        N=side,
-        n_frames=stack.shape[0],
-        n_modes=probe.shape[0] if len(probe.shape) == 3 and probe.shape[1:] == (side, side) else 1,
-        units=units or infer_units(sample),
-        are_units_stated=units is not None,
-        positions=positions,
-        position_min_px=low,
-        position_max_px=high,
-        object_shape=None if obj is None else (obj.shape[0], obj.shape[1]),
-        format="npz",
-        dtype=stack.dtype,
-        keys=tuple(sorted(archive.members)),
-    )
-
-
-def _diffraction_name(archive: NpzArchive, found: list[str]) -> str:
-    first, second = DIFFRACTION_KEYS
-    if first in archive.members and second in archive.members:
-        one, other = archive.members[first], archive.members[second]
-        if (one.shape, one.dtype, one.checksum) != (other.shape, other.dtype, other.checksum):
-            found.append(f"{first!r} and {second!r} are both there and differ: keep one of the two")
-    return second if second in archive.members and first not in archive.members else first
-
-
-def _check_probe(shape: tuple[int, ...], side: int, found: list[str]) -> None:
-    if shape not in {(side, side), (side, side, 1)} and shape[1:] != (side, side):
-        found.append(f"probeGuess has shape {shape}, but the frames are {side} x {side} pixels")
-    elif shape[0] == 0:
-        found.append(f"probeGuess has shape {shape}: there is no mode")
-
-
-def _tike_header(file: str, archive: NpzArchive) -> ScanHeader:
-    check = _Check(archive)
-    stack = check.member("data", "fiu", "real, of shape (1, J, N, N)", [4])
-    scan = check.member("scan", "fiu", "real, of shape (1, J, 2)", [3])
-    probe = check.member("probe", "c", "complex, of shape (1, ..., M, N, N)", range(3, 8))
-    if scan is not None and (scan.shape[0], scan.shape[2]) != (1, 2):
-        check.found.append(f"scan has shape {scan.shape}, but must be (1, J, 2)")
-        scan = None
-    if stack is not None and stack.shape[0] != 1:
-        check.found.append(f"data has shape {stack.shape}: one view is read at a time, (1, J, N, N)")
-    elif stack is not None:
-        check.frames("data", stack.shape[1:], None if scan is None else scan.shape[1])
-    if stack is not None and probe is not None:
-        side = stack.shape[2]
-        if probe.shape[-2:] != (side, side) or set(probe.shape[:-3]) > {1} or 0 in probe.shape:
-            check.found.append(f"probe has shape {probe.shape}, but must be (1, ..., M, {side}, {side})")
-    check.refuse()
-    stack, probe = archive.members["data"], archive.members["probe"]
-    check.sample("data")
-    low, high = check.extent(archive.read("scan")[0])
-    check.refuse()
-    return ScanHeader(
-        file=file,
-        N=stack.shape[2],
-        n_frames=stack.shape[1],
-        n_modes=probe.shape[-3],
-        units="count_intensity",
-        are_units_stated=True,
-        position_min_px=low,
-        position_max_px=high,
-        format="tike",
-        dtype=stack.dtype,
-        keys=tuple(sorted(archive.members)),
-    )

@@ -9,17 +9,7 @@ from pathlib import Path
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from ptycho_torch.errors import NotRunnableError
-from ptycho_torch.registry import Registry
-
-LOGGERS = Registry(
-    "logger",
-    {
-        "csv": "ptycho_torch.loggers:csv",
-        "mlflow": "ptycho_torch.loggers:mlflow",
-        "tensorboard": "ptycho_torch.loggers:tensorboard",
-        "wandb": "ptycho_torch.loggers:wandb",
-    },
-)
+from ptycho_torch.variants import LOGGERS
 
 
 def build_logger(backend: str | None, folder: Path) -> Logger | None:

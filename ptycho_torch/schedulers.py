@@ -1,4 +1,4 @@
-"""How the learning rate changes: the table of schedulers.
+"""How the learning rate changes.
 
 Each entry takes an optimizer, the training configuration, the optimizer steps of an epoch and the monitored
 metric, and returns what Lightning needs, or None for a constant rate.
@@ -13,20 +13,9 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ExponentialLR, LambdaLR, ReduceLROnPlateau
 
 from ptycho_torch.config import TrainingConfig
-from ptycho_torch.registry import Registry
+from ptycho_torch.variants import SCHEDULERS
 
 __all__ = ["SCHEDULERS", "constant", "exponential", "multi_stage", "reduce_on_plateau", "warmup_cosine"]
-
-SCHEDULERS = Registry(
-    "scheduler",
-    {
-        "Default": "ptycho_torch.schedulers:constant",
-        "Exponential": "ptycho_torch.schedulers:exponential",
-        "MultiStage": "ptycho_torch.schedulers:multi_stage",
-        "WarmupCosine": "ptycho_torch.schedulers:warmup_cosine",
-        "ReduceLROnPlateau": "ptycho_torch.schedulers:reduce_on_plateau",
-    },
-)
 
 
 def constant(optimizer: Optimizer, training: TrainingConfig, steps_per_epoch: int, monitor: str) -> None:

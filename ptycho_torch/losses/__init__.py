@@ -1,4 +1,4 @@
-"""What training minimises: the table of losses.
+"""What training minimises.
 
 A loss is built with ``mean_counts``, the mean number of counts per frame of the training data, and called
 with predicted and measured intensities in counts and an optional mask of good pixels.
@@ -10,7 +10,7 @@ from typing import Protocol
 
 from torch import Tensor
 
-from ptycho_torch.registry import Registry
+from ptycho_torch.variants import LOSSES
 
 __all__ = ["LOSSES", "Loss"]
 
@@ -25,9 +25,3 @@ class Loss(Protocol):
     ) -> Tensor:
         """Return the loss, averaged over all patterns [..., N, N]."""
         ...
-
-
-LOSSES = Registry(
-    "loss",
-    {"poisson": "ptycho_torch.losses.poisson:PoissonLoss", "mae": "ptycho_torch.losses.mae:MAELoss"},
-)

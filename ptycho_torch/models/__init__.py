@@ -1,4 +1,4 @@
-"""Networks that invert diffraction: the table of generators.
+"""Networks that invert diffraction.
 
 A generator is built from a ``ModelConfig``. It maps input amplitudes [B, C, N, N] to complex object patches
 [B, C', N, N], where C' is C, or 1 when one patch is shared by the group.
@@ -6,8 +6,6 @@ A generator is built from a ``ModelConfig``. It maps input amplitudes [B, C, N, 
 
 from __future__ import annotations
 
-from ptycho_torch.registry import Registry
+from ptycho_torch.variants import GENERATORS
 
 __all__ = ["GENERATORS"]
-
-GENERATORS = Registry("generator", {"cnn": "ptycho_torch.models.cnn:ConvolutionalGenerator"})

@@ -4,38 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ptycho_torch.archives import npz_members
+from ptycho_torch.headers import read_header
 from ptycho_torch.readers.scan import Scan, save_scan, scan_digest
-from ptycho_torch.registry import Registry
+from ptycho_torch.variants import READERS
 
-__all__ = ["READERS", "Scan", "detect_format", "read_scan", "save_scan", "scan_digest"]
-
-READERS = Registry(
-    "data format",
-    {
-        "npz": "ptycho_torch.readers.npz:read_npz",
-        "tike": "ptycho_torch.readers.tike:read_tike",
-    },
-)
-"""Format name to a function ``(path, *, positions, units) -> Scan``."""
-
-
-def detect_format(path: str | Path) -> str:
-    """Tell a data file's format from its content.
-
-    Returns
-    -------
-    str
-        A key of :data:`READERS`.
-
-    Raises
-    ------
-    DataFileNotFoundError
-        When there is no such file.
-    DataError
-        When no reader knows the format.
-    """
-    return "tike" if {"data", "scan", "probe"} <= set(npz_members(path)) else "npz"
+__all__ = ["READERS", "Scan", "read_scan", "save_scan", "scan_digest"]
 
 
 def read_scan(
@@ -62,7 +35,7 @@ def read_scan(
         With all that is wrong with the data.
     """
     path = Path(path)
-    reader = READERS[format if format is not None else detect_format(path)]
-    scan: Scan = reader(path, positions=positions, units=units)
+    reader = READERS[read_header(path).format if format is None else format]
+    scan: Scan = reader.read(path, positions=positions, units=units)
     scan.check()
     return scan

@@ -9,8 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho_torch.archives import NpzArchive, open_npz
-from ptycho_torch.errors import DataError
-from ptycho_torch.headers import DIFFRACTION_KEYS, POSITION_CONVENTIONS, ScanHeader, read_header
+from ptycho_torch.headers import (
+    DIFFRACTION_KEYS,
+    MAX_FRAMES,
+    POSITION_CONVENTIONS,
+    UNITS,
+    DataFormat,
+    HeaderCheck,
+    ScanHeader,
+    infer_units,
+)
 from ptycho_torch.readers.scan import Scan, raise_problems
 from ptycho_torch.readers.units import native, to_amplitude
 
@@ -38,7 +46,7 @@ def read_npz(path: Path, *, positions: str = "ptychopinn", units: str | None = N
     DataError
         With all that is wrong with the file.
     """
-    header = read_header(path)
+    header = read_npz_header(path)
     problems = _contradictions(header, positions, units)
     raise_problems(path.name, problems)
     units = units or (header.units if header.are_units_stated else None)
@@ -57,8 +65,6 @@ def read_npz(path: Path, *, positions: str = "ptychopinn", units: str | None = N
 
 def _contradictions(header: ScanHeader, positions: str, units: str | None) -> list[str]:
     problems = []
-    if header.format != "npz":
-        raise DataError(f"{header.name}: holds {header.format} data, not the project's NPZ")
     if positions not in POSITION_CONVENTIONS:
         problems.append(f"positions convention is {positions!r} (legal: {', '.join(POSITION_CONVENTIONS)})")
     elif header.positions not in (None, positions):
@@ -84,3 +90,70 @@ def _vector(archive: NpzArchive, name: str) -> NDArray[np.float64]:
 
 def _complex(archive: NpzArchive, name: str) -> NDArray[np.complex64]:
     return archive.read(name).astype(np.complex64, order="C")
+
+
+def read_npz_header(path: Path) -> ScanHeader:
+    """Read the header of the project's NPZ format, as :func:`ptycho_torch.headers.read_header` does."""
+    with open_npz(path) as archive:
+        return _header(str(path), archive)
+
+
+def _header(file: str, archive: NpzArchive) -> ScanHeader:
+    check = HeaderCheck(archive)
+    name = _diffraction_name(archive, check.found)
+    stack = check.member(name, "fiu", "real, of shape (J, N, N)", [3])
+    coords = [check.member(axis, "fiu", "real, of shape (J,)", [1]) for axis in ("ycoords", "xcoords")]
+    probe = check.member("probeGuess", "c", "complex, of shape (N, N), (N, N, 1) or (M, N, N)", [2, 3])
+    obj = None
+    if "objectGuess" in archive.members:
+        obj = check.member("objectGuess", "c", "complex, of shape (H, W)", [2])
+    lengths = [header.shape[0] for header in coords if header is not None]
+    if len(set(lengths)) > 1:
+        check.found.append(f"ycoords holds {lengths[0]} positions but xcoords {lengths[1]}")
+    if stack is not None:
+        check.frames(name, stack.shape, lengths[0] if lengths else None)
+    if (most := max(lengths, default=0)) > MAX_FRAMES:
+        check.found.append(f"there are {most} positions, at most {MAX_FRAMES} are read")
+    if stack is not None and probe is not None:
+        _check_probe(probe.shape, stack.shape[1], check.found)
+    check.refuse()
+    stack, probe = archive.members[name], archive.members["probeGuess"]
+    sample, units = check.sample(name), check.stated("units", UNITS)
+    low, high = check.extent(np.stack([archive.read("ycoords"), archive.read("xcoords")], axis=1))
+    positions = check.stated("positions", POSITION_CONVENTIONS)
+    check.refuse()
+    side = stack.shape[1]
+    return ScanHeader(
+        file=file,
+        N=side,
+        n_frames=stack.shape[0],
+        n_modes=probe.shape[0] if len(probe.shape) == 3 and probe.shape[1:] == (side, side) else 1,
+        units=units or infer_units(sample),
+        are_units_stated=units is not None,
+        positions=positions,
+        position_min_px=low,
+        position_max_px=high,
+        object_shape=None if obj is None else (obj.shape[0], obj.shape[1]),
+        format="npz",
+        dtype=stack.dtype,
+        keys=tuple(sorted(archive.members)),
+    )
+
+
+def _diffraction_name(archive: NpzArchive, found: list[str]) -> str:
+    first, second = DIFFRACTION_KEYS
+    if first in archive.members and second in archive.members:
+        one, other = archive.members[first], archive.members[second]
+        if (one.shape, one.dtype, one.checksum) != (other.shape, other.dtype, other.checksum):
+            found.append(f"{first!r} and {second!r} are both there and differ: keep one of the two")
+    return second if second in archive.members and first not in archive.members else first
+
+
+def _check_probe(shape: tuple[int, ...], side: int, found: list[str]) -> None:
+    if shape not in {(side, side), (side, side, 1)} and shape[1:] != (side, side):
+        found.append(f"probeGuess has shape {shape}, but the frames are {side} x {side} pixels")
+    elif shape[0] == 0:
+        found.append(f"probeGuess has shape {shape}: there is no mode")
+
+
+NPZ = DataFormat(read_header=read_npz_header, read=read_npz)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho_torch.archives import open_npz
+from ptycho_torch.archives import NpzArchive, open_npz
+from ptycho_torch.errors import DataError
+from ptycho_torch.headers import DataFormat, HeaderCheck, ScanHeader
 from ptycho_torch.readers.scan import Scan, raise_problems
 from ptycho_torch.readers.units import native, root_of_counts
 
@@ -82,3 +85,52 @@ def _centred(counts: NDArray[Any]) -> NDArray[np.float32]:
     for frame in amplitude:
         frame[...] = np.fft.fftshift(frame)
     return amplitude
+
+
+def read_tike_header(path: Path) -> ScanHeader | None:
+    """Read the header of tike's NPZ; None when the file is no archive, or one without tike's arrays."""
+    with contextlib.ExitStack() as stack:
+        try:
+            archive = stack.enter_context(open_npz(path))
+        except DataError:
+            return None
+        return _header(str(path), archive) if set(_MEMBERS) <= set(archive.members) else None
+
+
+def _header(file: str, archive: NpzArchive) -> ScanHeader:
+    check = HeaderCheck(archive)
+    stack = check.member("data", "fiu", "real, of shape (1, J, N, N)", [4])
+    scan = check.member("scan", "fiu", "real, of shape (1, J, 2)", [3])
+    probe = check.member("probe", "c", "complex, of shape (1, ..., M, N, N)", range(3, 8))
+    if scan is not None and (scan.shape[0], scan.shape[2]) != (1, 2):
+        check.found.append(f"scan has shape {scan.shape}, but must be (1, J, 2)")
+        scan = None
+    if stack is not None and stack.shape[0] != 1:
+        check.found.append(f"data has shape {stack.shape}: one view is read at a time, (1, J, N, N)")
+    elif stack is not None:
+        check.frames("data", stack.shape[1:], None if scan is None else scan.shape[1])
+    if stack is not None and probe is not None:
+        side = stack.shape[2]
+        if probe.shape[-2:] != (side, side) or set(probe.shape[:-3]) > {1} or 0 in probe.shape:
+            check.found.append(f"probe has shape {probe.shape}, but must be (1, ..., M, {side}, {side})")
+    check.refuse()
+    stack, probe = archive.members["data"], archive.members["probe"]
+    check.sample("data")
+    low, high = check.extent(archive.read("scan")[0])
+    check.refuse()
+    return ScanHeader(
+        file=file,
+        N=stack.shape[2],
+        n_frames=stack.shape[1],
+        n_modes=probe.shape[-3],
+        units="count_intensity",
+        are_units_stated=True,
+        position_min_px=low,
+        position_max_px=high,
+        format="tike",
+        dtype=stack.dtype,
+        keys=tuple(sorted(archive.members)),
+    )
+
+
+TIKE = DataFormat(read_header=read_tike_header, read=read_tike)
