@@ -1,11 +1,12 @@
 # The doors of the house. `make` alone lists them.
 #
-# Variables: VENV and DEV_VENV (where the environments are), WHEELS (folder with the CPU wheel of torch),
+# Variables: VENV, DEV_VENV and HOST_VENV (where the environments are), WHEELS (folder with the CPU wheel of torch),
 # TORCH_CPU_INDEX, PYTHON; for train SPEC and RUNS_DIR; for test PYTEST_ARGS and JOBS.
-.PHONY: help env dev-env train test test-slow lint lock clean
+.PHONY: help env dev-env host-env base-image train test test-slow lint lock clean
 
 VENV ?= .venv
 DEV_VENV ?= .venv-dev
+HOST_VENV ?= .venv-host
 QUICKSTART = runs/quickstart.yaml
 SPEC ?= $(QUICKSTART)
 RUNS_DIR ?=
@@ -30,6 +31,12 @@ env: ## make the environment for training in VENV (.venv)
 dev-env: ## make the environment for tests and checks in DEV_VENV (.venv-dev)
 	@tools/install.sh $(DEV_VENV) docker/requirements-dev.lock
 
+host-env: ## make the environment of a host that only starts containers in HOST_VENV (.venv-host); no torch
+	@tools/install.sh $(HOST_VENV) docker/requirements-host.lock
+
+base-image: ## make the base images from Debian packages, where no container registry is reachable
+	@docker/base.sh
+
 train: env ## environment, then train, reconstruct and show the result of SPEC (runs/quickstart.yaml)
 	@$(VENV)/bin/harness run $(SPEC) $(if $(RUNS_DIR),--runs-dir "$(RUNS_DIR)") \
 		$(if $(filter $(QUICKSTART),$(SPEC)),--require 'phase_correlation>=0.8')
@@ -53,5 +60,5 @@ lock: ## compile the locked requirements from pyproject.toml (needs uv)
 	@tools/lock.sh
 
 clean: ## remove the environments and the caches; results in runs/_out stay
-	rm -rf $(VENV) $(DEV_VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	rm -rf $(VENV) $(DEV_VENV) $(HOST_VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
 	find harness ptycho_torch tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,9 +1,11 @@
 #!/bin/sh
 # Make the native environment: tools/install.sh VENV LOCK
 #
-# Everything comes from the lock, checked by hash. torch is installed in a step of its own, from the first
-# of these that has it: pip's find-links (or WHEELS=folder), PyTorch's CPU index (TORCH_CPU_INDEX), the
-# package index's full build. The checkout is never written to, so it may be read-only.
+# Everything comes from the lock, checked by hash. The CPU build of torch is installed in a step of its own,
+# from the first of these that has it: pip's find-links (or WHEELS=folder), PyTorch's CPU index
+# (TORCH_CPU_INDEX), the package index's full build. A lock may also name that full build, or no torch at all.
+# The checkout is never written to, so it may be read-only. Images are made by this script too; TOOLS names
+# the programs that a user needs beside Python, and in an image there are none.
 set -eu
 umask 022
 venv=$1
@@ -25,7 +27,7 @@ is_current() {
 
 find_python() {  # sets python and missing
     missing=
-    for tool in git make; do
+    for tool in ${TOOLS-git make}; do
         command -v "$tool" >/dev/null || missing="$missing $tool"
     done
     for python in ${PYTHON:-python3 python3.14 python3.13 python3.12 python3.11}; do
@@ -40,7 +42,7 @@ split_lock() {  # torch.txt: torch alone; rest.txt: everything else; full.txt: w
     awk -v torch="$work/torch.txt" -v rest="$work/rest.txt" '
         /^[^ #]/ { out = /^torch==/ ? torch : rest }
         out { print > out }' "$lock"
-    awk -v full="$work/full.txt" '
+    [ ! -f "$full_lock" ] || awk -v full="$work/full.txt" '
         /^[^ ]/ { name = $1; sub(/==.*/, "", name) }
         FNR == NR { if (name != "torch") known[name] = 1; next }
         !(name in known) && !/^#/ { print > full }' "$lock" "$full_lock"
@@ -69,11 +71,18 @@ PYTHON
 }
 
 install_torch() {
-    if torch_from_wheel_folder; then
+    if [ ! -s "$work/torch.txt" ]; then
+        say "2/4 no torch: $(basename "$lock") names none"
+    elif ! grep -q '^torch==[^ ]*+cpu' "$work/torch.txt"; then
+        say "2/4 torch: the full build from the package index, with its CUDA libraries: about 2.5 GB, 5 GB on the disk"
+        pip_install --requirement "$work/torch.txt"
+    elif torch_from_wheel_folder; then
         say "2/4 torch: the CPU build, from the wheel folder"
     elif answers "${cpu_index%/}/torch/"; then
         say "2/4 torch: the CPU build from PyTorch's index (190 MB)"
         pip_install --index-url "$cpu_index" --requirement "$work/torch.txt"
+    elif [ ! -f "$full_lock" ]; then
+        fail "torch: no wheel folder has the CPU build, and $cpu_index did not answer within $probe_seconds s: name a folder with WHEELS or another index with TORCH_CPU_INDEX"
     else
         say "2/4 torch: no wheel folder has the CPU build and $cpu_index did not answer within $probe_seconds s," \
             "so the package index's full build is taken: about 2.5 GB with its CUDA libraries, 5 GB on the disk"
@@ -101,10 +110,12 @@ compile_byte_code() {  # the same bytes on every machine, whatever PYTHONDONTWRI
     # Two processes of our own, because compileall's need a /dev/shm that may not be there. The status says
     # only that some package holds a file in a newer Python's syntax, which nobody imports.
     large='/(torch|sympy|networkx)/'
-    compile_byte_code_of '/tests/' "$site"/torch "$site"/sympy "$site"/networkx &
+    if [ -d "$site/torch" ]; then
+        compile_byte_code_of '/tests/' "$site"/torch "$site"/sympy "$site"/networkx &
+    fi
     compile_byte_code_of "/tests/|$large" "$site" || true
-    wait $! || true
-    [ -f "$("$venv/bin/python" -c 'import importlib.util as u; print(u.cache_from_source(u.find_spec("torch").origin))')" ] \
+    wait || true
+    [ -f "$("$venv/bin/python" -c 'import importlib.util as u; print(u.cache_from_source(u.find_spec("click").origin))')" ] \
         || fail "the byte code could not be written below $site"
 }
 

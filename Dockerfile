@@ -1,0 +1,66 @@
+# The images: targets cpu, test and cuda. Needs neither BuildKit nor a frontend image.
+#
+# BASE_IMAGE is pinned by digest. Where no container registry is reachable, `make base-image` makes a base from
+# Debian packages, and a second one for the build stages (BUILD_IMAGE) that also holds wheels and pip's settings.
+# Nothing is run in the final stages: they only copy, so that neither pip nor a cache gets into them. Modes and
+# times are set beforehand, because a checkout's depend on who cloned it.
+ARG BASE_IMAGE=python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
+ARG BUILD_IMAGE=${BASE_IMAGE}
+
+# The checkout's part, byte code included.
+FROM ${BUILD_IMAGE} AS sources
+WORKDIR /opt/ptychopinn/src
+COPY pyproject.toml LICENSE Dockerfile ./
+COPY docker docker
+COPY tools tools
+COPY runs runs
+COPY ptycho_torch ptycho_torch
+COPY harness harness
+RUN mkdir -p runs/_out ../data \
+    && chmod -R u=rwX,go=rX . \
+    && PYTHONHASHSEED=0 python3 -m compileall -qq -f --invalidation-mode unchecked-hash -s /opt/ptychopinn/src \
+        harness ptycho_torch
+
+# The environment, by the script and the lock that make it outside.
+FROM ${BUILD_IMAGE} AS environment-cpu
+ARG SOURCE_DATE_EPOCH=1700000000
+ARG TORCH_CPU_INDEX
+WORKDIR /opt/ptychopinn/src
+COPY tools/install.sh tools/
+COPY docker/requirements-cpu.lock docker/
+RUN mkdir -p /usr/local/share/wheels \
+    && TOOLS= WHEELS=/usr/local/share/wheels PIP_NO_CACHE_DIR=1 \
+        sh tools/install.sh /opt/ptychopinn/venv docker/requirements-cpu.lock \
+    && /opt/ptychopinn/venv/bin/python -m pip uninstall --quiet --yes pip \
+    && find /opt/ptychopinn/venv -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
+
+FROM sources AS record-cpu
+ARG SOURCE_DATE_EPOCH=1700000000
+RUN python3 -m harness.build_id write . cpu ../build.json \
+    && find /opt/ptychopinn -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
+
+FROM ${BASE_IMAGE} AS cpu
+COPY --from=environment-cpu /opt/ptychopinn/venv /opt/ptychopinn/venv
+COPY --from=record-cpu /opt/ptychopinn /opt/ptychopinn
+ENV PATH=/opt/ptychopinn/venv/bin:/usr/local/bin:/usr/bin:/bin \
+    LANG=C.UTF-8 HOME=/tmp MPLCONFIGDIR=/tmp/matplotlib XDG_CACHE_HOME=/tmp/cache \
+    TORCHINDUCTOR_CACHE_DIR=/tmp/inductor HARNESS_CACHE=/opt/ptychopinn/data \
+    REQUESTS_CA_BUNDLE=/etc/ssl/certs/ca-certificates.crt
+WORKDIR /opt/ptychopinn/src
+USER 65532:65532
+ENTRYPOINT ["/opt/ptychopinn/src/docker/entrypoint.sh"]
+CMD ["harness", "--help"]
+ARG BASE_IMAGE
+ARG BASE_DIGEST
+ARG BUILD_ID
+ARG REVISION
+ARG VERSION=0.1.0
+LABEL org.opencontainers.image.title="PtychoPINN reproducible-run harness" \
+    org.opencontainers.image.description="A YAML run spec goes in, a bit-exact, re-runnable PtychoPINN training run comes out." \
+    org.opencontainers.image.version="${VERSION}" \
+    org.opencontainers.image.revision="${REVISION}" \
+    org.opencontainers.image.licenses="BSD-3-Clause" \
+    org.opencontainers.image.base.name="${BASE_IMAGE}" \
+    org.opencontainers.image.base.digest="${BASE_DIGEST}" \
+    ptychopinn.target="cpu" \
+    ptychopinn.build-id="${BUILD_ID}"
