@@ -14,13 +14,27 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-__all__ = ["RECORD", "TARGETS", "BuildRecord", "build_id", "ingredients", "parse_record", "read_build_record"]
+__all__ = [
+    "IMAGE_ROOT",
+    "RECORD",
+    "TARGETS",
+    "BuildRecord",
+    "build_id",
+    "ingredients",
+    "parse_record",
+    "read_build_record",
+]
 
-RECORD = "build.json"
-"""The image's record: it stands beside the folder of the sources."""
+IMAGE_ROOT = Path("/opt/ptychopinn")
+"""Where everything of ours is in an image: ``venv``, ``src`` and the record."""
+
+RECORD = IMAGE_ROOT / "build.json"
 
 TARGETS: Mapping[str, str] = {"cpu": "cpu", "cuda": "cuda", "test": "dev"}
 """Targets of the Dockerfile, and the lock that each is made from."""
+
+_HOLDS_SOURCES = {"cpu", "cuda"}
+"""The image of the tests holds only their environment; it tests the checkout that is mounted."""
 
 _RECIPE = ("Dockerfile", "docker/entrypoint.sh", "tools/install.sh", "pyproject.toml")
 _PACKAGES = ("harness", "ptycho_torch")
@@ -61,7 +75,8 @@ def ingredients(root: Path, target: str) -> dict[str, str]:
         raise ValueError(f"there is no target {target!r}: write one of {', '.join(TARGETS)}")
     lock = f"docker/requirements-{TARGETS[target]}.lock"
     recipe = [root / name for name in (*_RECIPE, lock)]
-    sources = [path for package in _PACKAGES for path in _walk(root / package)]
+    packages = _PACKAGES if target in _HOLDS_SOURCES else ()
+    sources = [path for package in packages for path in _walk(root / package)]
     return {path.relative_to(root).as_posix(): _digest(path) for path in sorted([*recipe, *sources])}
 
 
@@ -105,10 +120,10 @@ def parse_record(text: str | bytes) -> BuildRecord:
     return BuildRecord(**json.loads(text))
 
 
-def read_build_record(path: Path | None = None) -> BuildRecord | None:
+def read_build_record() -> BuildRecord | None:
     """Return the record of the image that this code is in; None outside an image."""
-    record = Path(__file__).resolve().parents[2] / RECORD if path is None else path
-    return parse_record(record.read_bytes()) if record.is_file() else None
+    is_inside = Path(__file__).resolve().is_relative_to(IMAGE_ROOT / "src")
+    return parse_record(RECORD.read_bytes()) if is_inside else None
 
 
 def _stale(built: BuildRecord, checkout: Path) -> str | None:

@@ -21,6 +21,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from harness.build_id import read_build_record
+
 __all__ = [
     "LOCK_COPY",
     "Cpu",
@@ -35,6 +37,9 @@ __all__ = [
     "packages_digest",
     "record_digest",
 ]
+
+_NO_PART_IN_A_RUN = {"pip"}
+"""It installs, and its version is the interpreter's: an image, which is installed into once, has none."""
 
 _INSTALLERS_OWN = {"INSTALLER", "RECORD", "REQUESTED", "direct_url.json", "uv_build.json", "uv_cache.json"}
 
@@ -98,7 +103,7 @@ class Environment:
     python, implementation
         The interpreter's full version and its name.
     packages, packages_digest
-        Every installed distribution but the project itself, and one digest over all of them.
+        Every installed distribution but the project itself and pip, and one digest over all of them.
     lock
         The lock file of the source tree; None where there is none.
     system
@@ -106,6 +111,8 @@ class Environment:
     process
         What the worker reported about itself: the digest of the source files that it runs. Its threads,
         dispatch targets and library versions stand in the manifest's ``exactness.observed``.
+    build_id
+        Of the image that the interpreter is in, as the image itself says; None outside an image.
     """
 
     python: str
@@ -117,6 +124,7 @@ class Environment:
     gpu: tuple[Gpu, ...]
     system: Mapping[str, str]
     process: Mapping[str, Any] = field(default_factory=dict)
+    build_id: str | None = None
 
 
 def record_digest(record: str) -> str:
@@ -158,7 +166,7 @@ def _installed(own_root: Path) -> dict[str, Package]:
     for distribution in importlib.metadata.distributions():
         raw_name = distribution.metadata["Name"]
         name = re.sub(r"[-_.]+", "-", raw_name or "").lower()
-        if not name or name in packages:
+        if not name or name in packages or name in _NO_PART_IN_A_RUN:
             continue
         record = distribution.read_text("RECORD")
         if _is_this_project(distribution, record, own_root):
@@ -182,7 +190,9 @@ def _is_this_project(
 def interpreter() -> dict[str, Any]:
     """Describe this interpreter and everything installed for it, as JSON-ready values."""
     packages = _installed(Path(__file__).resolve().parent.parent)
+    record = read_build_record()
     return {
+        "build_id": record.build_id if record else None,
         "prefix": sys.prefix,
         "python": platform.python_version(),
         "implementation": platform.python_implementation(),

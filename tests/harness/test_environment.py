@@ -61,6 +61,8 @@ def test_every_installed_package_but_this_project_is_described() -> None:
     assert described["packages"]["pydantic"]["version"] == importlib.metadata.version("pydantic")
     assert len(described["packages"]["numpy"]["record_digest"]) == 64
     assert "ptychopinn-harness" not in described["packages"]
+    assert "pip" not in described["packages"]
+    assert described["build_id"] is None
 
 
 def test_the_interpreter_describes_itself_the_same_under_another_locale_zone_and_hash_seed() -> None:
