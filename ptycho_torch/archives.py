@@ -10,57 +10,28 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Any
 
+from ptycho_torch.array_headers import ArrayHeader, one_line, parse_header, read_array_header
 from ptycho_torch.errors import DataError, DataFileNotFoundError
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
 __all__ = ["ArrayHeader", "NpzArchive", "npz_members", "open_npz", "write_npz"]
 
-MAX_HEADER_BYTES = 10_000
-"""Longest npy header that is read, bytes; an honest one takes 128."""
 MAX_UNPACKED_RATIO = 200
-"""A bz2 file may unpack to this many times its size, or to the floor if that is more."""
+"""A file may unpack to this many times its size, or to the floor if that is more."""
 UNPACKED_FLOOR_BYTES = 1 << 30
+MAX_MEMBERS = 1000
+"""Most members of an archive that are looked at; a scan has a dozen."""
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _SPOOL_BYTES = 1 << 28
 _BLOCK_BYTES = 1 << 20
 _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError, ValueError)
-
-
-@dataclass(frozen=True)
-class ArrayHeader:
-    """What a member of an NPZ archive says it is.
-
-    Parameters
-    ----------
-    shape
-        Its shape.
-    dtype
-        numpy's name of its type with byte order: ``"<f4"``, ``"<c8"``, ``"|O"``.
-    kind
-        Its kind, one letter: f real, c complex, i and u integer, b boolean, U text, O object, V record.
-    is_fortran
-        It is stored with the first axis running fastest.
-    is_pickled
-        It holds Python objects and is never read.
-    checksum
-        CRC-32 of the stored member, its header included.
-    """
-
-    shape: tuple[int, ...]
-    dtype: str
-    kind: str
-    is_fortran: bool
-    is_pickled: bool
-    checksum: int
 
 
 class NpzArchive:
@@ -74,10 +45,10 @@ class NpzArchive:
         Array name to header.
     """
 
-    def __init__(self, file: zipfile.ZipFile, source: str) -> None:
+    def __init__(self, file: zipfile.ZipFile, source: str, packed_bytes: int) -> None:
         self.source = source
         self._file = file
-        self.members: Mapping[str, ArrayHeader] = MappingProxyType(_read_headers(file, source))
+        self.members: Mapping[str, ArrayHeader] = MappingProxyType(_read_headers(file, source, packed_bytes))
 
     def read(self, name: str, max_items: int | None = None) -> NDArray[Any]:
         """Read one array, or the first items of it in the order of storage.
@@ -94,26 +65,47 @@ class NpzArchive:
         DataError
             When the member holds pickled objects or is damaged.
         """
+        header = self.members[name]
+        size = math.prod(header.shape)
+        if max_items is not None:
+            return next(self.blocks(name, max_items))
+        (items,) = self.blocks(name, max(size, 1))
+        return items.reshape(header.shape, order="F" if header.is_fortran else "C")
+
+    def blocks(self, name: str, max_items: int) -> Iterator[NDArray[Any]]:
+        """Read an array piece by piece, in the order of storage; there is one piece at least.
+
+        Parameters
+        ----------
+        name
+            A key of `members`.
+        max_items
+            Items of a piece; the last may be shorter.
+
+        Raises
+        ------
+        DataError
+            When the member holds pickled objects, something else than numbers or text, or is damaged.
+        """
         import numpy as np
 
         header = self.members[name]
-        if header.is_pickled:
-            raise DataError(
-                f"{self.source}: {name} holds pickled Python objects, which are never read: "
-                "store it as a plain numeric array"
-            )
-        size = math.prod(header.shape)
-        count = size if max_items is None else min(size, max_items)
+        if header.is_pickled or header.kind == "V":
+            held = "pickled Python objects" if header.is_pickled else f"items of type {header.dtype}"
+            raise DataError(f"{self.source}: {name} holds {held}, which are never read: store plain numbers")
         dtype = np.dtype(header.dtype)
+        left = math.prod(header.shape)
         with _damage_reported(self.source, name), self._file.open(f"{name}.npy") as stream:
-            _parse_header(stream)
-            content = stream.read(count * dtype.itemsize)
-            if len(content) != count * dtype.itemsize:
-                raise EOFError(f"{len(content)} of {count * dtype.itemsize} bytes")
-        items = np.frombuffer(content, dtype)
-        if max_items is not None:
-            return items
-        return items.reshape(header.shape, order="F" if header.is_fortran else "C")
+            parse_header(stream)
+            while True:
+                count = min(left, max_items)
+                content = stream.read(count * dtype.itemsize)
+                if len(content) != count * dtype.itemsize:
+                    raise EOFError(f"{len(content)} of {count * dtype.itemsize} bytes")
+                yield np.frombuffer(content, dtype)
+                left -= count
+                if left == 0:
+                    return
 
 
 def npz_members(path: str | Path) -> Mapping[str, ArrayHeader]:
@@ -155,9 +147,10 @@ def open_npz(path: str | Path) -> Iterator[NpzArchive]:
             stream = _unpacked(stream, path, stack)
         elif not magic.startswith(b"PK"):
             raise DataError(f"{path.name}: is no NPZ archive, neither plain nor compressed by bz2")
+        packed_bytes = stream.seek(0, io.SEEK_END)
         with _damage_reported(path.name, "the archive"):
             file = stack.enter_context(zipfile.ZipFile(stream))
-        yield NpzArchive(file, path.name)
+        yield NpzArchive(file, path.name, packed_bytes)
 
 
 def write_npz(stream: IO[bytes], members: Mapping[str, NDArray[Any]]) -> None:
@@ -202,43 +195,34 @@ def _damage_reported(source: str, what: str) -> Iterator[None]:
     except DataError:
         raise
     except _DAMAGE as error:
+        said = one_line(error, 200)
         raise DataError(
-            f"{source}: {what} is damaged, or the file was cut short: fetch it again ({error})"
+            f"{source}: {what} is damaged, or the file was cut short: fetch it again ({said})"
         ) from error
 
 
-def _read_headers(file: zipfile.ZipFile, source: str) -> dict[str, ArrayHeader]:
+def _read_headers(file: zipfile.ZipFile, source: str, packed_bytes: int) -> dict[str, ArrayHeader]:
+    members = file.infolist()
+    if len(members) > MAX_MEMBERS:
+        raise DataError(f"{source}: the archive has {len(members)} members: no scan has that many")
+    limit = max(UNPACKED_FLOOR_BYTES, MAX_UNPACKED_RATIO * packed_bytes)
+    if sum(info.file_size for info in members) > limit:
+        raise DataError(f"{source}: unpacks to more than {limit} bytes: no scan of its size does")
     headers: dict[str, ArrayHeader] = {}
-    for info in file.infolist():
+    for info in members:
         name = info.filename.removesuffix(".npy")
         if name == info.filename:
             continue
+        shown = one_line(name)
         if name in headers:
-            raise DataError(f"{source}: {name} is in the archive twice: write the file again")
-        with _damage_reported(source, name), file.open(info) as stream:
-            shape, is_fortran, dtype, offset = _parse_header(stream)
-            size = math.prod(shape) * dtype.itemsize
-            if not dtype.hasobject and size != info.file_size - offset:
-                raise EOFError(f"shape {shape} takes {size} bytes, {info.file_size - offset} are there")
-        headers[name] = ArrayHeader(shape, dtype.str, dtype.kind, is_fortran, dtype.hasobject, info.CRC)
+            raise DataError(f"{source}: {shown} is in the archive twice: write the file again")
+        if info.flag_bits & 1:
+            raise DataError(f"{source}: {shown} is encrypted: store it without a password")
+        if info.compress_type not in {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}:
+            raise DataError(
+                f"{source}: {shown} is compressed by method {info.compress_type}, which is not read: "
+                "write the file with numpy.savez or numpy.savez_compressed"
+            )
+        with _damage_reported(source, shown), file.open(info) as stream:
+            headers[name] = read_array_header(stream, info)
     return headers
-
-
-def _parse_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
-    from numpy.lib import format as npy
-
-    start = stream.read(8)
-    version = npy.read_magic(io.BytesIO(start))
-    width = {(1, 0): 2, (2, 0): 4}.get(version)
-    if width is None:
-        raise ValueError(f"npy version {version[0]}.{version[1]} is unknown, 1.0 and 2.0 are read")
-    length = stream.read(width)
-    size = int.from_bytes(length, "little")
-    if size > MAX_HEADER_BYTES:
-        raise ValueError(f"its header takes {size} bytes, at most {MAX_HEADER_BYTES} are read")
-    text = io.BytesIO(length + stream.read(size))
-    parse = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, is_fortran, dtype = parse(text, max_header_size=MAX_HEADER_BYTES)
-    if any(isinstance(side, bool) or side < 0 for side in shape):
-        raise ValueError(f"its shape is {shape}")
-    return shape, is_fortran, dtype, 8 + width + size

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptycho_torch.archives import ArrayHeader, NpzArchive
+from ptycho_torch.archives import NpzArchive
+from ptycho_torch.array_headers import ArrayHeader, one_line
 from ptycho_torch.errors import DataError
 from ptycho_torch.variants import READERS
 
@@ -47,6 +48,8 @@ class ScanHeader:
         Position convention that the file names, see ``DataConfig.positions``; None when it names none.
     position_min_px, position_max_px
         Smallest and largest position (row, column) in the file's own convention, pixels.
+    n_repeated_positions
+        Positions at which more than one frame was taken.
     object_shape
         Shape of the reference object; None without one.
     format, dtype, keys
@@ -63,6 +66,7 @@ class ScanHeader:
     positions: str | None = None
     position_min_px: tuple[float, float] | None = None
     position_max_px: tuple[float, float] | None = None
+    n_repeated_positions: int = 0
     object_shape: tuple[int, int] | None = None
     format: str = "simulated"
     dtype: str = "<f4"
@@ -81,8 +85,8 @@ class DataFormat:
     Parameters
     ----------
     read_header
-        Path to :class:`ScanHeader`, without reading all frames; None when the file has another format. Raises
-        ``DataError`` when it has this one and is damaged.
+        Path to :class:`ScanHeader`, without holding all frames; None when the file has another format. Raises
+        ``DataError`` when it has this one and anything is wrong with it.
     read
         Path, position convention and units to ``ptycho_torch.readers.Scan``; raises ``DataError``.
     """
@@ -103,7 +107,7 @@ def read_header(path: str | Path) -> ScanHeader:
     DataFileNotFoundError
         When there is no such file.
     DataError
-        With all that can be seen to be wrong without reading the frames.
+        With all that is wrong with it; every frame is looked at once.
     """
     path = Path(path)
     candidates = [name for name in READERS if name != _ANY_OTHER] if path.is_file() else []
@@ -174,7 +178,7 @@ class HeaderCheck:
     def refuse(self) -> None:
         """Raise all that was noted."""
         if self.missing:
-            held = ", ".join(sorted(self.archive.members)) or "no arrays"
+            held = one_line(", ".join(sorted(self.archive.members)), 200) or "no arrays"
             self.found.insert(0, f"missing are {', '.join(self.missing)}; the file holds {held}")
         if self.found:
             raise DataError("\n".join(f"{self.archive.source}: {sentence}" for sentence in self.found))
@@ -193,24 +197,14 @@ class HeaderCheck:
             self.found.append(f"there are {n_positions} positions for {n_frames} frames: give one each")
 
     def sample(self, name: str) -> NDArray[Any]:
-        """Read the first frames' values and refuse what no detector gives."""
-        import numpy as np
-
-        sample = self.archive.read(name, _SAMPLE_ITEMS)
-        if not np.all(np.isfinite(sample)):
-            self.found.append(f"{name} holds NaN or infinite values: mask or repair those pixels")
-        elif sample.size and sample.min() < 0:
-            self.found.append(f"{name} holds negative values ({sample.min()}): subtract less background")
-        return sample
+        """Read the first frames' values, flat."""
+        return self.archive.read(name, _SAMPLE_ITEMS)
 
     def extent(self, positions: NDArray[Any]) -> tuple[tuple[float, float], tuple[float, float]]:
-        """Return the smallest and the largest position (row, column) of a (J, 2) array."""
+        """Return the smallest and the largest position (row, column) of a (J, 2) array; zeros without any."""
         import numpy as np
 
-        if not np.all(np.isfinite(positions)):
-            self.found.append("the positions hold NaN or infinite values")
-        if positions.size == 0:
-            self.found.append("there are no positions")
+        if positions.size == 0 or not np.all(np.isfinite(positions)):
             return (0.0, 0.0), (0.0, 0.0)
         low, high = positions.min(axis=0).tolist(), positions.max(axis=0).tolist()
         if 0 < (span := max(high[0] - low[0], high[1] - low[1])) < 0.5:
@@ -224,5 +218,5 @@ class HeaderCheck:
             return None
         text = str(self.archive.read(name)) if (header.kind, header.shape) == ("U", ()) else None
         if text not in legal:
-            self.found.append(f"{name} is {text!r}, but must be one of {', '.join(legal)}")
+            self.found.append(f"{name} is {one_line(text)!r}, but must be one of {', '.join(legal)}")
         return text

@@ -28,6 +28,7 @@ SOURCES = [*PRODUCT, *sorted((ROOT / "tests").rglob("*.py")), *sorted((ROOT / "b
 WORKER = "harness.worker"
 TORCH_FREE = (
     "archives",
+    "array_headers",
     "config",
     "config_factory",
     "durable",

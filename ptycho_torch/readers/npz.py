@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,15 @@ from ptycho_torch.headers import (
     ScanHeader,
     infer_units,
 )
-from ptycho_torch.readers.scan import Scan, raise_problems
+from ptycho_torch.readers.frames import stored_pieces
+from ptycho_torch.readers.scan import (
+    Scan,
+    companion_problems,
+    complex_problems,
+    raise_problems,
+    repeated_positions,
+    value_problems,
+)
 from ptycho_torch.readers.units import native, to_amplitude
 
 
@@ -46,21 +55,27 @@ def read_npz(path: Path, *, positions: str = "ptychopinn", units: str | None = N
     DataError
         With all that is wrong with the file.
     """
-    header = read_npz_header(path)
-    problems = _contradictions(header, positions, units)
-    raise_problems(path.name, problems)
-    units = units or (header.units if header.are_units_stated else None)
-    half = header.N / 2 if positions == "ptychopinn" else (header.N - 1) / 2
     with open_npz(path) as archive:
+        header = _header(str(path), archive)
+        problems = _contradictions(header, positions, units)
+        raise_problems(path.name, problems)
+        units = units or (header.units if header.are_units_stated else None)
         amplitude, units = to_amplitude(_diffraction(archive), units, problems)
-        corners_px = np.stack([_vector(archive, name) for name in ("ycoords", "xcoords")], axis=1) - half
-        probe = _complex(archive, "probeGuess")
-        obj = _complex(archive, "objectGuess") if "objectGuess" in archive.members else None
-        mask = native(archive.read("mask")) if "mask" in archive.members else None
+        half = header.N / 2 if positions == "ptychopinn" else (header.N - 1) / 2
+        scan = Scan(amplitude, _positions(archive) - half, *_companions(archive, header.N, units), path.name)
     raise_problems(path.name, problems)
-    if probe.shape[1:] != (header.N, header.N):
-        probe = probe.reshape(1, header.N, header.N)
-    return Scan(amplitude, corners_px, probe, units, mask, obj, path.name)
+    return scan
+
+
+def _companions(
+    archive: NpzArchive, side: int, units: str
+) -> tuple[NDArray[np.complex64], str, NDArray[np.bool_] | None, NDArray[np.complex64] | None]:
+    probe = _complex(archive, "probeGuess")
+    if probe.shape[1:] != (side, side):
+        probe = probe.reshape(1, side, side)
+    mask = native(archive.read("mask")) if "mask" in archive.members else None
+    obj = _complex(archive, "objectGuess") if "objectGuess" in archive.members else None
+    return probe, units, mask, obj
 
 
 def _contradictions(header: ScanHeader, positions: str, units: str | None) -> list[str]:
@@ -84,18 +99,29 @@ def _diffraction(archive: NpzArchive) -> NDArray[Any]:
     return native(archive.read(name))
 
 
-def _vector(archive: NpzArchive, name: str) -> NDArray[np.float64]:
-    return archive.read(name).astype(np.float64)
+def _positions(archive: NpzArchive) -> NDArray[np.float64]:
+    return np.stack([archive.read(name).astype(np.float64) for name in ("ycoords", "xcoords")], axis=1)
 
 
 def _complex(archive: NpzArchive, name: str) -> NDArray[np.complex64]:
-    return archive.read(name).astype(np.complex64, order="C")
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is found as such
+        return archive.read(name).astype(np.complex64, order="C")
 
 
 def read_npz_header(path: Path) -> ScanHeader:
     """Read the header of the project's NPZ format, as :func:`ptycho_torch.headers.read_header` does."""
     with open_npz(path) as archive:
-        return _header(str(path), archive)
+        header = _header(str(path), archive)
+        positions_px = _positions(archive)
+        probe, _, mask, obj = _companions(archive, header.N, "")
+        name, shape = _diffraction_name(archive, []), (header.n_frames, header.N, header.N)
+        problems = value_problems(stored_pieces(archive, name, shape), mask)
+        # Whether a patch leaves the object depends on the convention, which the file need not state.
+        problems += companion_problems(header.n_frames, header.N, positions_px, probe, None, mask)
+        if obj is not None:
+            problems += complex_problems("object", obj, (None, None))
+        raise_problems(path.name, problems)
+        return dataclasses.replace(header, n_repeated_positions=repeated_positions(positions_px))
 
 
 def _header(file: str, archive: NpzArchive) -> ScanHeader:
@@ -119,7 +145,7 @@ def _header(file: str, archive: NpzArchive) -> ScanHeader:
     check.refuse()
     stack, probe = archive.members[name], archive.members["probeGuess"]
     sample, units = check.sample(name), check.stated("units", UNITS)
-    low, high = check.extent(np.stack([archive.read("ycoords"), archive.read("xcoords")], axis=1))
+    low, high = check.extent(_positions(archive))
     positions = check.stated("positions", POSITION_CONVENTIONS)
     check.refuse()
     side = stack.shape[1]
@@ -127,7 +153,7 @@ def _header(file: str, archive: NpzArchive) -> ScanHeader:
         file=file,
         N=side,
         n_frames=stack.shape[0],
-        n_modes=probe.shape[0] if len(probe.shape) == 3 and probe.shape[1:] == (side, side) else 1,
+        n_modes=probe.shape[0] if probe.shape[1:] == (side, side) else 1,
         units=units or infer_units(sample),
         are_units_stated=units is not None,
         positions=positions,

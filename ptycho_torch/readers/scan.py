@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,10 +16,11 @@ from ptycho_torch.archives import write_npz
 from ptycho_torch.durable import open_durably
 from ptycho_torch.errors import DataError
 from ptycho_torch.headers import UNITS
+from ptycho_torch.readers.frames import pieces
 
 logger = logging.getLogger(__name__)
 
-_BLOCK_FRAMES = 64
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,44 +78,58 @@ class Scan:
         """
         problems = _stack_problems(self.diffraction)
         if not problems:
-            problems += _value_problems(self.diffraction, self.mask)
-            problems += self._companion_problems()
+            problems += value_problems(pieces(self.diffraction), self.mask)
+            problems += companion_problems(
+                self.n_frames, self.side_px, self.corners_px, self.probe, self.object, self.mask
+            )
         if self.units not in UNITS:
             problems.append(f"units are {self.units!r} (legal: {', '.join(UNITS)})")
         raise_problems(self.source, problems)
-        _, counts = np.unique(self.corners_px, axis=0, return_counts=True)
-        if (repeated := int((counts > 1).sum())) > 0:
+        if (repeated := repeated_positions(self.corners_px)) > 0:
             logger.warning(
                 "%s: %d positions occur more than once: check that they are meant", self.source, repeated
             )
 
-    def _companion_problems(self) -> list[str]:
-        n_frames, side = self.n_frames, self.side_px
-        problems = []
-        if self.corners_px.shape != (n_frames, 2):
-            number = len(self.corners_px) if self.corners_px.ndim else 0
+
+def repeated_positions(corners_px: NDArray[np.float64]) -> int:
+    """Count the positions (J, 2) at which more than one frame was taken."""
+    _, counts = np.unique(corners_px, axis=0, return_counts=True)
+    return int((counts > 1).sum())
+
+
+def companion_problems(
+    n_frames: int,
+    side: int,
+    corners_px: NDArray[np.float64],
+    probe: NDArray[np.complex64],
+    obj: NDArray[np.complex64] | None,
+    mask: NDArray[Any] | None,
+) -> list[str]:
+    """Say what is wrong with everything of a scan but its frames; the arrays are those of :class:`Scan`."""
+    problems = []
+    if corners_px.shape != (n_frames, 2):
+        number = len(corners_px) if corners_px.ndim else 0
+        problems.append(
+            f"positions: {number} for {n_frames} frames (array of shape {corners_px.shape}): "
+            "give one (row, column) for each frame"
+        )
+    elif not np.isfinite(corners_px).all():
+        problems.append("positions hold NaN or infinity: give finite pixels")
+    elif obj is not None and obj.ndim == 2:
+        problems += _outside_problems(corners_px, side, (obj.shape[0], obj.shape[1]))
+    problems += complex_problems("probe", probe, (None, side, side))
+    if not problems and not np.any(probe):
+        problems.append("the probe is zero everywhere: it lights nothing")
+    if obj is not None:
+        problems += complex_problems("object", obj, (None, None))
+    if mask is not None:
+        if mask.shape != (side, side) or mask.dtype != np.bool_:
             problems.append(
-                f"positions: {number} for {n_frames} frames (array of shape {self.corners_px.shape}): "
-                "give one (row, column) for each frame"
+                f"mask has shape {mask.shape} and type {mask.dtype} (legal: bool ({side}, {side}))"
             )
-        elif not np.isfinite(self.corners_px).all():
-            problems.append("positions hold NaN or infinity: give finite pixels")
-        elif self.object is not None and self.object.ndim == 2:
-            problems += _outside_problems(self.corners_px, side, (self.object.shape[0], self.object.shape[1]))
-        problems += _complex_problems("probe", self.probe, (None, side, side))
-        if not problems and not np.any(self.probe):
-            problems.append("the probe is zero everywhere: it lights nothing")
-        if self.object is not None:
-            problems += _complex_problems("object", self.object, (None, None))
-        if self.mask is not None:
-            if self.mask.shape != (side, side) or self.mask.dtype != np.bool_:
-                problems.append(
-                    f"mask has shape {self.mask.shape} and type {self.mask.dtype} "
-                    f"(legal: bool ({side}, {side}))"
-                )
-            elif not self.mask.any():
-                problems.append("the mask uses no pixel: True means that the pixel is used")
-        return problems
+        elif not mask.any():
+            problems.append("the mask uses no pixel: True means that the pixel is used")
+    return problems
 
 
 def _stack_problems(stack: NDArray[Any]) -> list[str]:
@@ -138,19 +153,30 @@ def _stack_problems(stack: NDArray[Any]) -> list[str]:
     return []
 
 
-def _value_problems(stack: NDArray[np.float32], mask: NDArray[np.bool_] | None) -> list[str]:
-    used = mask if mask is not None and mask.shape == stack.shape[1:] and mask.dtype == np.bool_ else None
+def value_problems(stack: Iterable[NDArray[Any]], mask: NDArray[Any] | None) -> list[str]:
+    """Say what is wrong with the values of frames.
+
+    Parameters
+    ----------
+    stack
+        The frames in their order, real, in pieces (n, N, N).
+    mask
+        As in :class:`Scan`; pixels that are not used may hold anything.
+    """
     bad_frames: list[int] = []
     negative_frames: list[int] = []
     is_dark = True
-    for first in range(0, len(stack), _BLOCK_FRAMES):
-        block = stack[first : first + _BLOCK_FRAMES]
+    first = 0
+    for block in stack:
+        used = mask if mask is not None and mask.shape == block.shape[1:] and mask.dtype == np.bool_ else None
         values = block.reshape(len(block), -1) if used is None else block[:, used]
-        lowest, highest = values.min(axis=1, initial=np.inf), values.max(axis=1, initial=-np.inf)
-        is_bad = ~(np.isfinite(lowest) & np.isfinite(highest))
-        bad_frames += (np.flatnonzero(is_bad) + first).tolist()
-        negative_frames += (np.flatnonzero(~is_bad & (lowest < 0)) + first).tolist()
-        is_dark = is_dark and not bool((highest > 0).any())
+        if values.size:
+            lowest, highest = values.min(axis=1), values.max(axis=1)
+            is_bad = ~((lowest >= -_LARGEST) & (highest <= _LARGEST))
+            bad_frames += (np.flatnonzero(is_bad) + first).tolist()
+            negative_frames += (np.flatnonzero(~is_bad & (lowest < 0)) + first).tolist()
+            is_dark = is_dark and not bool((highest > 0).any())
+        first += len(block)
     problems = []
     if bad_frames:
         problems.append(
@@ -180,7 +206,8 @@ def _outside_problems(corners_px: NDArray[np.float64], side: int, shape: tuple[i
     ]
 
 
-def _complex_problems(name: str, array: NDArray[Any], shape: tuple[int | None, ...]) -> list[str]:
+def complex_problems(name: str, array: NDArray[Any], shape: tuple[int | None, ...]) -> list[str]:
+    """Say what is wrong with a probe or an object: its shape (None: any side), type and values."""
     legal = "(" + ", ".join("any" if side is None else str(side) for side in shape) + ")"
     fits = array.ndim == len(shape) and all(
         want in (None, got) for want, got in zip(shape, array.shape, strict=True)

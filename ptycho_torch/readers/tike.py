@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,14 @@ from numpy.typing import NDArray
 from ptycho_torch.archives import NpzArchive, open_npz
 from ptycho_torch.errors import DataError
 from ptycho_torch.headers import DataFormat, HeaderCheck, ScanHeader
-from ptycho_torch.readers.scan import Scan, raise_problems
+from ptycho_torch.readers.frames import stored_pieces
+from ptycho_torch.readers.scan import (
+    Scan,
+    companion_problems,
+    raise_problems,
+    repeated_positions,
+    value_problems,
+)
 from ptycho_torch.readers.units import native, root_of_counts
 
 _MEMBERS = ("data", "scan", "probe")
@@ -43,41 +51,36 @@ def read_tike(path: Path, *, positions: str = "ptychopinn", units: str | None = 
     DataError
         With all that is wrong with the file.
     """
-    source = path.name
-    problems: list[str] = []
-    if units not in (None, "count_intensity"):
-        problems.append(f"units {units!r} are asked for but tike files hold counts (legal: count_intensity)")
     with open_npz(path) as archive:
         absent = [name for name in _MEMBERS if name not in archive.members]
-        raise_problems(source, [*problems, *(f"there is no array {name!r}" for name in absent)])
-        data, corners, probe = (native(archive.read(name)) for name in _MEMBERS)
-    if data.ndim != 4 or data.shape[0] != 1 or data.dtype.kind not in "fiu":
-        problems.append(
-            f"data has shape {data.shape} and type {data.dtype} (legal: real numbers of shape (1, J, N, N))"
+        problems = [f"there is no array {name!r}" for name in absent]
+        if units not in (None, "count_intensity"):
+            problems.append(
+                f"units {units!r} are asked for but tike files hold counts (legal: count_intensity)"
+            )
+        raise_problems(path.name, problems)
+        _header(str(path), archive)
+        corners_px = _corners(archive)
+        return Scan(
+            diffraction=_centred(native(archive.read("data"))[0]),
+            corners_px=corners_px - corners_px.min(axis=0),
+            probe=_probe(archive),
+            units="count_intensity",
+            mask=None,
+            object=None,
+            source=path.name,
         )
-    if corners.ndim != 3 or corners.shape[0] != 1 or corners.shape[2] != 2 or corners.dtype.kind not in "fiu":
-        problems.append(
-            f"scan has shape {corners.shape} and type {corners.dtype} "
-            "(legal: real numbers of shape (1, J, 2))"
-        )
-    elif corners.shape[1] == 0:
-        problems.append("scan holds no positions")
-    if probe.ndim < 3 or any(side != 1 for side in probe.shape[:-3]) or probe.dtype.kind != "c":
-        problems.append(
-            f"probe has shape {probe.shape} and type {probe.dtype} "
-            "(legal: complex of shape (1, ..., M, N, N))"
-        )
-    raise_problems(source, problems)
-    corners_px = corners[0].astype(np.float64)
-    return Scan(
-        diffraction=_centred(data[0]),
-        corners_px=corners_px - corners_px.min(axis=0),
-        probe=probe.reshape(probe.shape[-3:]).astype(np.complex64),
-        units="count_intensity",
-        mask=None,
-        object=None,
-        source=source,
-    )
+
+
+def _corners(archive: NpzArchive) -> NDArray[np.float64]:
+    corners_px: NDArray[np.float64] = archive.read("scan")[0].astype(np.float64)
+    return corners_px
+
+
+def _probe(archive: NpzArchive) -> NDArray[np.complex64]:
+    probe = native(archive.read("probe"))
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is found as such
+        return probe.reshape(probe.shape[-3:]).astype(np.complex64)
 
 
 def _centred(counts: NDArray[Any]) -> NDArray[np.float32]:
@@ -94,7 +97,14 @@ def read_tike_header(path: Path) -> ScanHeader | None:
             archive = stack.enter_context(open_npz(path))
         except DataError:
             return None
-        return _header(str(path), archive) if set(_MEMBERS) <= set(archive.members) else None
+        if not set(_MEMBERS) <= set(archive.members):
+            return None
+        header, corners_px = _header(str(path), archive), _corners(archive)
+        frames = stored_pieces(archive, "data", (header.n_frames, header.N, header.N))
+        problems = value_problems(frames, None)
+        problems += companion_problems(header.n_frames, header.N, corners_px, _probe(archive), None, None)
+        raise_problems(path.name, problems)
+        return dataclasses.replace(header, n_repeated_positions=repeated_positions(corners_px))
 
 
 def _header(file: str, archive: NpzArchive) -> ScanHeader:
@@ -115,8 +125,7 @@ def _header(file: str, archive: NpzArchive) -> ScanHeader:
             check.found.append(f"probe has shape {probe.shape}, but must be (1, ..., M, {side}, {side})")
     check.refuse()
     stack, probe = archive.members["data"], archive.members["probe"]
-    check.sample("data")
-    low, high = check.extent(archive.read("scan")[0])
+    low, high = check.extent(_corners(archive))
     check.refuse()
     return ScanHeader(
         file=file,

@@ -50,7 +50,8 @@ def to_amplitude(
             f"diffraction holds integers ({stack.dtype}) but is said to be in {units!r}: these look like "
             "counts, set data.units to 'count_intensity'"
         )
-    return stack.astype(np.float32, copy=False), str(units)
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is found as such
+        return stack.astype(np.float32, copy=False), str(units)
 
 
 def root_of_counts(counts: NDArray[Any]) -> NDArray[np.float32]:
@@ -64,5 +65,6 @@ def root_of_counts(counts: NDArray[Any]) -> NDArray[np.float32]:
     amplitude = np.empty(counts.shape, dtype=np.float32)
     for index, frame in enumerate(counts):
         wide = frame.astype(np.float64)
-        amplitude[index] = np.copysign(np.sqrt(np.abs(wide)), wide)
+        with np.errstate(over="ignore"):
+            amplitude[index] = np.copysign(np.sqrt(np.abs(wide)), wide)
     return amplitude

@@ -128,7 +128,7 @@ def test_a_pickled_array_is_refused_and_never_unpickled(tmp_path: Path) -> None:
         ({"diffraction": np.zeros((12, 64, 32), dtype=np.float32)}, "frames must be square"),
         ({"diffraction": np.zeros((64, 64, 12), dtype=np.float32)}, "frames on the last axis"),
         ({"diffraction": np.full((12, 64, 64), -1, dtype=np.float32)}, "negative values"),
-        ({"diffraction": np.full((12, 64, 64), np.inf, dtype=np.float32)}, "NaN or infinite"),
+        ({"diffraction": np.full((12, 64, 64), np.inf, dtype=np.float32)}, "NaN or infinity"),
         ({"probeGuess": np.ones((64, 64))}, "probeGuess has type <f8, but must be complex"),
         ({"probeGuess": np.ones((32, 32), dtype=complex)}, r"probeGuess has shape \(32, 32\)"),
         ({"probeGuess": np.ones((64, 64, 2), dtype=complex)}, r"probeGuess has shape \(64, 64, 2\)"),
