@@ -14,6 +14,7 @@ from harness.code_capture import source_root
 from harness.commands import (
     check_files,
     close_run,
+    fetch_scans,
     repeat_run,
     report_damage,
     resolve_spec,
@@ -130,6 +131,15 @@ def explain_command(key: str | None, as_json: bool, **choice: Any) -> None:
 
     _, _, resolved, _ = resolve_spec(**choice)
     _print(explain_json(resolved, key) if as_json else explain_lines(resolved, key))
+
+
+@cli.command("fetch")
+@_spec
+@_set
+@_data_dir
+def fetch_command(**choice: Any) -> None:
+    """Bring the data of SPEC here, checked by sha256; the only command that a run without network needs."""
+    fetch_scans(**choice)
 
 
 @cli.command("new")

@@ -19,7 +19,15 @@ if TYPE_CHECKING:
     from harness.run import Finished
     from harness.spec import RunSpec
 
-__all__ = ["check_files", "close_run", "repeat_run", "report_damage", "resolve_spec", "restore_run"]
+__all__ = [
+    "check_files",
+    "close_run",
+    "fetch_scans",
+    "repeat_run",
+    "report_damage",
+    "resolve_spec",
+    "restore_run",
+]
 
 
 def _data_folders(data_dirs: tuple[Path, ...]) -> tuple[Path, ...]:
@@ -65,6 +73,22 @@ def resolve_spec(
     for note in resolution.run.notes:
         click.echo(f"note: {note}", err=True)
     return executor, spec, resolution.run, resolution.inputs
+
+
+def fetch_scans(spec_path: Path, sets: tuple[str, ...], data_dirs: tuple[Path, ...]) -> None:
+    from harness.errors import SpecError
+    from harness.sources import find_sources
+    from harness.spec import read_spec
+
+    spec = read_spec(spec_path, sets)
+    found, problems, notes = find_sources(spec, _data_folders(data_dirs), _fetcher(may_download=True))
+    for note in notes:
+        click.echo(f"note: {note}", err=True)
+    if problems:
+        raise SpecError(problems)
+    for role, scan in found.items():
+        place = scan.path or "simulated by the run, nothing to fetch"
+        click.echo(f"{role:<11}{place}")
 
 
 def _device_sets(device: str | None) -> tuple[str, ...]:

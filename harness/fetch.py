@@ -101,7 +101,8 @@ class Fetcher:
             ) from error
         except (OSError, requests.RequestException) as error:
             raise UserError(
-                f"{url} cannot be fetched ({type(error).__name__}): get it on another machine, "
-                f"and name its folder by --data-dir or HARNESS_DATA"
+                f"{url} cannot be fetched ({type(error).__name__}): get it on another machine, and name its "
+                "folder by --data-dir or HARNESS_DATA; of the containers only "
+                "`docker-compose run fetch SPEC` has a network"
             ) from error
         return Path(path)

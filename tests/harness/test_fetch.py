@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.cli import main
 from harness.errors import SpecError, UserError
 from harness.fetch import Fetcher, cache_folder
 from harness.resolve import resolve
@@ -55,6 +56,32 @@ def test_a_source_is_downloaded_when_no_folder_has_it(served: tuple[Path, str], 
     resolution = resolve(spec, LOCAL, fetch=Fetcher(tmp_path / "cache"))
     assert resolution.run.sources["train"].sha256 == digest
     assert Path(resolution.inputs["train"]).is_relative_to(tmp_path / "cache")
+
+
+def test_the_fetch_command_brings_the_data_here_and_says_where_they_are(
+    served: tuple[Path, str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder, address = served
+    digest = write_scan(folder / "scan.npz")
+    monkeypatch.setenv("HARNESS_CACHE", str(tmp_path / "cache"))
+    train = f"{{source: '{address}/scan.npz', sha256: {digest}}}"
+    spec = write(
+        tmp_path,
+        f"name: x\ndata:\n  train: {train}\n  test: {{simulate: {{}}}}\ntraining: {{n_groups: 8}}\n",
+    )
+    assert main(["fetch", str(spec)]) == 0
+    kept = tmp_path / "cache" / "data" / digest / "scan.npz"
+    assert capsys.readouterr().out.splitlines() == [
+        f"train      {kept}",
+        "test       simulated by the run, nothing to fetch",
+    ]
+    kept.unlink()
+    (folder / "scan.npz").unlink()
+    assert main(["fetch", str(spec)]) == 2
+    assert "only `docker-compose run fetch SPEC` has a network" in capsys.readouterr().err
 
 
 def test_the_cache_is_where_the_environment_says() -> None:
