@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import Problem, SpecError
+from harness.fitting import misfits
 from harness.inventory import Inventory
 from harness.probing import probe_execution, probe_profile
 from harness.resolved import SOURCE_KEYS, Exactness, FileSource, ResolvedRun, SimulatedSource, Source
@@ -158,27 +159,7 @@ def _payload(
             spec.problem(sentence.removeprefix(f"{key}: "), _written_key(spec, key))
             for key, sentence in zip(error.keys, error.problems, strict=True)
         ]
-    return (payload, _demand(spec, payload, train.header, test)) if train else (None, [])
-
-
-def _demand(
-    spec: RunSpec, payload: TrainingPayload, header: ScanHeader, test: ScanHeader | None
-) -> list[Problem]:
-    """Refuse more groups than the frames that are trained on can seed."""
-    data, n_groups = payload.data, payload.training.n_groups
-    n_frames = data.n_subsample or header.n_frames
-    cluster = 1 if payload.model.gridsize == 1 else data.neighbor_count + 1
-    held_out = 0
-    if data.validation_fraction > 0 and test is None:
-        held_out = max(1, round(data.validation_fraction * n_frames / cluster)) * cluster
-    if data.oversample or n_groups <= n_frames - held_out:
-        return []
-    kept = f" of which {held_out} are held out for validation" if held_out else ""
-    sentence = (
-        f"is {n_groups}, but {header.name} has {n_frames} frames{kept}: "
-        f"lower it to {max(n_frames - held_out, 1)}, or set data.oversample to true"
-    )
-    return [spec.problem(sentence, "training.n_groups")]
+    return (payload, misfits(spec, payload, found)) if train else (None, [])
 
 
 def _written_key(spec: RunSpec, key: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from harness.errors import HarnessError, Problem
 from harness.resolved import SimulatedSource
 from harness.spec import RunSpec
 from harness.spec_check import near
+from harness.store import file_digest
 from ptycho_torch.errors import ConfigError, DataError
 from ptycho_torch.headers import ScanHeader, read_header
 from ptycho_torch.simulate_config import ObjectConfig, ProbeConfig, ScanConfig, SimulateConfig
@@ -95,8 +95,15 @@ def find_sources(
         else:
             if one is not None:
                 found[role] = one
+                notes += _repeats(key, one.header)
     problems += _twice(spec, found)
     return found, problems, notes
+
+
+def _repeats(key: str, header: ScanHeader) -> list[str]:
+    number = header.n_repeated_positions
+    said = f"{key}: {header.name} has {number} positions that occur more than once: check that they are meant"
+    return [said] if number else []
 
 
 class _SourceError(HarnessError):
@@ -123,6 +130,13 @@ def _simulated(spec: RunSpec, key: str) -> FoundScan:
         raise _SourceError(
             "\n".join(problem.split(": ", 1)[-1] for problem in error.problems), base
         ) from error
+    need = simulate.scan.needed_object_px(simulate.probe.N)
+    if need > simulate.object.size_px:
+        sentence = (
+            f"is {simulate.object.size_px}, but the scan needs an object of {need:g} px: enlarge it, "
+            "or lower scan.rows, scan.columns or scan.step_px"
+        )
+        raise _SourceError(sentence, f"{base}.object.size_px")
     header = ScanHeader(
         file=None,
         N=simulate.probe.N,
@@ -153,19 +167,15 @@ def _file(spec: RunSpec, key: str, folders: Sequence[Path], fetch: Fetch | None)
     if path is None:
         raise _AbsentError(_nowhere(name, spec.folder, folders), place)
     try:
-        with path.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        digest = file_digest(path)
+        if sha256 is not None and digest != sha256:
+            sentence = f"{path.name} has the sha256 {digest}: it is another file, or damaged"
+            raise _SourceError(sentence, f"{key}.sha256")
         header = read_header(path)
-    except OSError as error:
-        if isinstance(error, DataError):
-            raise _SourceError(str(error), place) from error
-        raise _SourceError(f"{name} cannot be read: {error.strerror}", place) from error
     except DataError as error:
         raise _SourceError(str(error), place) from error
-    if sha256 is not None and digest != sha256:
-        raise _SourceError(
-            f"{path.name} has the sha256 {digest}: it is another file, or damaged", f"{key}.sha256"
-        )
+    except OSError as error:
+        raise _SourceError(f"{name} cannot be read: {error.strerror}", place) from error
     if key == "data.reference" and header.object_shape is None:
         raise _SourceError(f"{path.name} holds no reference object (objectGuess)", place)
     header = dataclasses.replace(header, file=path.name)
@@ -181,6 +191,8 @@ def _locate(name: str, spec_folder: Path, folders: Sequence[Path], place: str) -
             if candidate.is_file():
                 return candidate
             exists = candidate.exists()
+        except PermissionError as error:
+            raise _SourceError(f"{candidate} cannot be reached: {error.strerror}", place) from error
         except (OSError, ValueError) as error:  # a name too long, or one with a zero byte
             raise _SourceError(f"{name!r} is no usable file name: {error}", place) from error
         if exists:
@@ -191,7 +203,8 @@ def _locate(name: str, spec_folder: Path, folders: Sequence[Path], place: str) -
 
 def _nowhere(name: str, spec_folder: Path, folders: Sequence[Path]) -> str:
     looked = list(dict.fromkeys(str((folder / name).parent) for folder in (spec_folder, *folders)))
-    there = [path.name for folder in looked if Path(folder).is_dir() for path in Path(folder).iterdir()]
+    readable = (Path(folder) for folder in looked if os.access(folder, os.R_OK | os.X_OK))
+    there = [path.name for folder in readable if folder.is_dir() for path in folder.iterdir()]
     where = ", ".join(looked)
     cure = "" if folders else "; give its folder by --data-dir or HARNESS_DATA"
     return f"there is no file {name} in {where}{near(Path(name).name, there)}{cure}"

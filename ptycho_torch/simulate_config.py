@@ -92,6 +92,10 @@ class ScanConfig:
     step_px: PositiveFloat = 4.0
     jitter_px: NonNegativeFloat = 1.0
 
+    def needed_object_px(self, N: int) -> float:
+        """Return the side of the smallest object that holds every patch of side `N`, two pixels of margin."""
+        return (max(self.rows, self.columns) - 1) * self.step_px + N + 2 * self.jitter_px + 4
+
 
 @frozen_config
 class SimulateConfig:

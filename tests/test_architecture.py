@@ -31,6 +31,7 @@ TORCH_FREE = (
     "array_headers",
     "config",
     "config_factory",
+    "demand",
     "durable",
     "errors",
     "headers",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from itertools import combinations
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import KDTree
 
+from ptycho_torch.demand import check_demand, held_out_frames
 from ptycho_torch.errors import DataError
 from ptycho_torch.exact.seeding import generator
 from ptycho_torch.readers.scan import arrays_digest
@@ -90,22 +90,13 @@ def split_frames(
     frames = np.arange(n_frames, dtype=np.int64)
     if validation_fraction == 0:
         return frames, frames[:0]
-    n_clusters = max(1, round(validation_fraction * n_frames / cluster))
-    if n_clusters * cluster > n_frames / 2 and n_clusters * cluster > validation_fraction * n_frames:
-        raise DataError(
-            f"{n_frames} frames are too few to hold out {n_clusters * cluster} for validation: "
-            "set data.validation_fraction to 0, or give more frames or a test file"
-        )
+    n_clusters = held_out_frames(n_frames, validation_fraction, cluster) // cluster
     is_held_out = np.zeros(n_frames, dtype=bool)
     starts = _draw_order(n_frames, seed, "validation")
     if cluster == 1 or positions_px is None:
         is_held_out[starts[:n_clusters]] = True
     else:
         _hold_out_clusters(is_held_out, starts, positions_px, n_clusters, cluster)
-    if is_held_out.all():
-        raise DataError(
-            f"data.validation_fraction {validation_fraction:g} leaves none of {n_frames} frames to train on"
-        )
     return frames[~is_held_out], frames[is_held_out]
 
 
@@ -170,7 +161,7 @@ def group_neighbours(
         When the frames do not suffice for the groups.
     """
     n_frames, size = len(positions_px), gridsize**2
-    n_choices = _check_demand(n_frames, size, n_groups, neighbor_count, is_oversampled=oversample)
+    n_choices = check_demand(n_frames, size, n_groups, neighbor_count, is_oversampled=oversample)
     order = np.arange(n_frames) if sequential else _draw_order(n_frames, seed, "group seeds")
     rounds, rest = divmod(n_groups, n_frames)
     repeats = np.full(n_frames, rounds)
@@ -190,35 +181,6 @@ def group_neighbours(
             members = [tuple(np.argsort(draws.random(neighbours.shape[1]), kind="stable")[: size - 1])]
         groups += [(index, *sorted(neighbours[index, list(member)])) for member in members]
     return np.array(groups, dtype=np.int64)
-
-
-def _check_demand(
-    n_frames: int, size: int, n_groups: int, neighbor_count: int, *, is_oversampled: bool
-) -> int:
-    if n_groups < 1:
-        raise DataError(f"training.n_groups is {n_groups} (legal: 1 or more)")
-    if n_frames < size:
-        raise DataError(
-            f"a group takes {size} frames but there are {n_frames}: lower model.gridsize or give more frames"
-        )
-    available = min(neighbor_count, n_frames - 1)
-    if available < size - 1:
-        raise DataError(
-            f"data.neighbor_count is {neighbor_count} but a group needs {size - 1} neighbours: "
-            "raise it, or give more frames"
-        )
-    n_choices = math.comb(available, size - 1)
-    if n_groups > n_frames and not is_oversampled:
-        raise DataError(
-            f"training.n_groups is {n_groups} but only {n_frames} frames can be seeds: "
-            f"lower it to {n_frames} or less, or set data.oversample to true"
-        )
-    if n_groups > n_frames * n_choices:
-        raise DataError(
-            f"training.n_groups is {n_groups} but {n_frames} frames form only {n_frames * n_choices} "
-            f"different groups with {available} neighbours: lower it or raise data.neighbor_count"
-        )
-    return n_choices
 
 
 def _nearest(positions_px: NDArray[np.float64], count: int) -> NDArray[np.int64]:

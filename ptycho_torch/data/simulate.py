@@ -103,7 +103,7 @@ def scan_corners_px(
         If the raster with its jitter and two pixels of margin is larger than the object.
     """
     span = np.array([config.rows - 1, config.columns - 1]) * config.step_px
-    need = float(span.max()) + N + 2 * config.jitter_px + 4
+    need = config.needed_object_px(N)
     if need > object_side_px:
         raise DataError(
             f"the scan needs an object of {need:g} px but object.size_px is {object_side_px}: enlarge the "

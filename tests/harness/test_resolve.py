@@ -170,7 +170,9 @@ def test_more_groups_than_training_frames_are_refused_unless_oversampled(tmp_pat
         resolved(tmp_path, SMALL, "n_groups=576", "validation_fraction=0").run.payload.training.n_groups
         == 576
     )
-    assert resolved(tmp_path, SMALL, "n_groups=999", "oversample=true").run.payload.training.n_groups == 999
+    oversampled = resolved(tmp_path, SMALL, "n_groups=999", "oversample=true", "gridsize=2").run
+    assert oversampled.payload.training.n_groups == 999
+    assert "form only 547 different groups" in complaint(tmp_path, SMALL, "n_groups=999", "oversample=true")
 
 
 @pytest.mark.parametrize(("inventory", "device"), [(LOCAL, "cpu"), (WITH_GPU, "cuda")])

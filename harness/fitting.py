@@ -1,0 +1,97 @@
+"""Whether the scans suffice for what a spec asks of them: frames for groups, an object for patches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from harness.errors import Problem
+from ptycho_torch.demand import check_demand, held_out_frames
+from ptycho_torch.errors import DataError
+from ptycho_torch.headers import ScanHeader
+
+if TYPE_CHECKING:
+    from harness.sources import FoundScan
+    from harness.spec import RunSpec
+    from ptycho_torch.payloads import TrainingPayload
+
+__all__ = ["misfits"]
+
+
+def misfits(spec: RunSpec, payload: TrainingPayload, found: Mapping[str, FoundScan]) -> list[Problem]:
+    """Say what a resolved configuration asks of the scans that they cannot give.
+
+    Parameters
+    ----------
+    spec
+        The spec, for the places.
+    payload
+        The configurations as resolved.
+    found
+        Role to scan; there is one to train on.
+    """
+    problems = _demand(spec, payload, found["train"].header, is_split="test" not in found)
+    if "test" in found:
+        problems += _demand_of_test(spec, payload, found["test"].header)
+    for role, scan in found.items():
+        if scan.path is not None:
+            problems += _outside(spec, f"data.{role}", scan.header, payload.data.positions)
+    return problems
+
+
+def _demand(spec: RunSpec, payload: TrainingPayload, header: ScanHeader, *, is_split: bool) -> list[Problem]:
+    data, n_groups = payload.data, payload.training.n_groups
+    n_frames = data.n_subsample or header.n_frames
+    cluster = 1 if payload.model.gridsize == 1 else data.neighbor_count + 1
+    try:
+        held_out = held_out_frames(n_frames, data.validation_fraction if is_split else 0.0, cluster)
+    except DataError as error:
+        return [spec.problem(f"asks too much: {error}", "data.validation_fraction")]
+    left = n_frames - held_out
+    if n_groups > left and not data.oversample:
+        kept = f" of which {held_out} are held out for validation" if held_out else ""
+        sentence = (
+            f"is {n_groups}, but {header.name} has {n_frames} frames{kept}: "
+            f"lower it to {max(left, 1)}, or set data.oversample to true"
+        )
+        return [spec.problem(sentence, "training.n_groups")]
+    return _groups(spec, payload, left, n_groups, "training.n_groups")
+
+
+def _demand_of_test(spec: RunSpec, payload: TrainingPayload, header: ScanHeader) -> list[Problem]:
+    return _groups(spec, payload, header.n_frames, header.n_frames, "data.test")
+
+
+def _groups(spec: RunSpec, payload: TrainingPayload, n_frames: int, n_groups: int, key: str) -> list[Problem]:
+    data, size = payload.data, payload.model.gridsize**2
+    try:
+        check_demand(n_frames, size, n_groups, data.neighbor_count, is_oversampled=data.oversample)
+    except DataError as error:
+        return [spec.problem(str(error).removeprefix(f"{key} "), key)]
+    return []
+
+
+def _outside(spec: RunSpec, key: str, header: ScanHeader, positions: str) -> list[Problem]:
+    lowest, highest = header.position_min_px, header.position_max_px
+    if header.object_shape is None or lowest is None or highest is None:
+        return []
+    if key != "data.train":
+        positions = spec.get(f"{key}.positions") or header.positions or positions
+    half = header.N / 2 if positions == "ptychopinn" else (header.N - 1) / 2
+    limits = [side - header.N for side in header.object_shape]
+    is_inside = all(
+        low - half >= 0 and high - half <= limit
+        for low, high, limit in zip(lowest, highest, limits, strict=True)
+    )
+    if is_inside:
+        return []
+    rows, columns = header.object_shape
+    corners = ", ".join(
+        f"{axis} {low - half:g} to {high - half:g} (legal: 0 to {limit})"
+        for axis, low, high, limit in zip(("rows", "columns"), lowest, highest, limits, strict=True)
+    )
+    sentence = (
+        f"{header.name}: patches leave the {rows}x{columns} object, their corners stand at {corners}: "
+        f"check the position convention ({positions}), and that x is the column"
+    )
+    return [spec.problem(sentence, f"{key}.file" if spec.find(f"{key}.file") else f"{key}.source")]
