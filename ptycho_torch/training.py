@@ -10,12 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator, XLAAccelerator
 from lightning.pytorch.callbacks import EarlyStopping
 
 from ptycho_torch.callbacks import BestCheckpoints, LastCheckpoint, MetricsFile, Progress, Reporter
 from ptycho_torch.config import PyTorchExecutionConfig
 from ptycho_torch.config_factory import TrainingPayload
 from ptycho_torch.data.datamodule import PtychoDataModule
+from ptycho_torch.errors import NotRunnableError
 from ptycho_torch.exact.checkpoint_io import DurableCheckpointIO
 from ptycho_torch.exact.seeding import seed_everything
 from ptycho_torch.loggers import build_logger, silence_autologging
@@ -25,6 +27,14 @@ from ptycho_torch.readers.scan import Scan
 logger = logging.getLogger(__name__)
 
 LAST_CHECKPOINT = "last.ckpt"
+
+_ACCELERATORS = {
+    "gpu": (CUDAAccelerator, MPSAccelerator),
+    "cuda": (CUDAAccelerator,),
+    "mps": (MPSAccelerator,),
+    "tpu": (XLAAccelerator,),
+}
+_SHARDING_STRATEGIES = ("fsdp", "deepspeed")
 
 
 @dataclass(frozen=True)
@@ -83,11 +93,14 @@ def train_with_lightning(
 
     Raises
     ------
+    NotRunnableError
+        The device, the strategy, the number of devices or the logger that was asked for cannot be had here.
     StopRequestedError
         `should_stop` said so; ``checkpoints/last.ckpt`` holds the state.
     TrainingDivergedError
         The loss became infinite or not a number.
     """
+    _refuse_what_cannot_run(payload.execution_config)
     output = Path(payload.output_dir)
     output.mkdir(parents=True, exist_ok=True)
     seed_everything(seed)
@@ -102,7 +115,13 @@ def train_with_lightning(
         max_offset_px=datamodule.max_offset_px if payload.model.gridsize > 1 else None,
     )
     best, callbacks = _callbacks(payload, output, report, should_stop)
-    trainer = build_trainer(payload.execution_config, payload.training.epochs, output, callbacks)
+    trainer = build_trainer(
+        payload.execution_config,
+        payload.training.epochs,
+        output,
+        callbacks,
+        validates=len(datamodule.groups[1]) > 0,
+    )
     started = time.monotonic()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -121,11 +140,17 @@ def train_with_lightning(
 
 
 def build_trainer(
-    execution: PyTorchExecutionConfig, epochs: int, output: Path, callbacks: list[Callback]
+    execution: PyTorchExecutionConfig,
+    epochs: int,
+    output: Path,
+    callbacks: list[Callback],
+    *,
+    validates: bool = True,
 ) -> Trainer:
     """Make the Trainer that `execution` asks for.
 
-    ``strategy='auto'`` is one device's own strategy, and ``ddp`` above one device.
+    ``strategy='auto'`` is one device's own strategy, and ``ddp`` above one device. Without data to validate
+    on the Trainer is told not to look for any.
     """
     if execution.disable_mlflow:
         silence_autologging()
@@ -150,8 +175,28 @@ def build_trainer(
         default_root_dir=output,
         log_every_n_steps=1,
         num_sanity_val_steps=0,
+        limit_val_batches=None if validates else 0,
         use_distributed_sampler=False,
     )
+
+
+def _refuse_what_cannot_run(execution: PyTorchExecutionConfig) -> None:
+    problems = []
+    candidates = _ACCELERATORS.get(execution.accelerator, ())
+    if candidates and not any(candidate.is_available() for candidate in candidates):
+        problems.append(f"execution.accelerator is {execution.accelerator!r}, which is not here: use cpu")
+    if execution.strategy in _SHARDING_STRATEGIES:
+        problems.append(
+            f"execution.strategy is {execution.strategy!r}, which shards weights over devices, but "
+            "checkpoints here hold whole weights: use auto or ddp"
+        )
+    if execution.n_devices > 1:
+        problems.append(
+            f"execution.n_devices is {execution.n_devices}, but samples are not divided among devices: "
+            "set it to 1"
+        )
+    if problems:
+        raise NotRunnableError("\n".join(problems))
 
 
 def _callbacks(

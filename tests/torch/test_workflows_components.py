@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import csv
-import itertools
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,55 +14,16 @@ from torch.utils.data import DataLoader
 
 from ptycho_torch.callbacks import Progress, StopRequestedError
 from ptycho_torch.config import PyTorchExecutionConfig
-from ptycho_torch.config_factory import create_training_payload
 from ptycho_torch.data.datamodule import PtychoDataModule
-from ptycho_torch.data.simulate import simulate_scan
 from ptycho_torch.errors import NotRunnableError
 from ptycho_torch.exact.checkpoint_io import DurableCheckpointIO
 from ptycho_torch.exact.digest import tensor_digest
 from ptycho_torch.loggers import build_logger
 from ptycho_torch.payloads import TrainingPayload
 from ptycho_torch.physics.patches import canvas_side_px
-from ptycho_torch.readers import Scan, read_scan, save_scan
-from ptycho_torch.simulate_config import ObjectConfig, ScanConfig, SimulateConfig
+from ptycho_torch.readers import Scan
 from ptycho_torch.training import TrainingResult, build_trainer, train_with_lightning
-
-N_FRAMES = 25
-MakePayload = Callable[..., TrainingPayload]
-
-
-@pytest.fixture(scope="module")
-def scan_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("scan") / "scan.npz"
-    config = SimulateConfig(scan=ScanConfig(rows=5, columns=5), object=ObjectConfig(size_px=90))
-    save_scan(path, simulate_scan(config))
-    return path
-
-
-@pytest.fixture(scope="module")
-def scan(scan_file: Path) -> Scan:
-    return read_scan(scan_file)
-
-
-@pytest.fixture
-def make_payload(scan_file: Path, tmp_path: Path) -> MakePayload:
-    runs = itertools.count()
-
-    def make(overrides: dict[str, Any] | None = None, **execution: Any) -> TrainingPayload:
-        small = {
-            "n_groups": 12,
-            "epochs": 2,
-            "batch_size": 4,
-            "n_filters_scale": 1,
-            "attention": False,
-            "probe_big": False,
-            "validation_fraction": 0.2,
-        }
-        config = PyTorchExecutionConfig(**execution)
-        output = tmp_path / f"run{next(runs)}"
-        return create_training_payload(scan_file, output, small | (overrides or {}), config)
-
-    return make
+from tests.torch.small_training import MakePayload
 
 
 def lines(path: Path) -> list[dict[str, str]]:
