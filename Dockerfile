@@ -8,7 +8,7 @@ ARG BASE_IMAGE=python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac1
 ARG BUILD_IMAGE=${BASE_IMAGE}
 
 # The checkout's part, byte code included.
-FROM ${BUILD_IMAGE} AS sources
+FROM ${BUILD_IMAGE:-${BASE_IMAGE}} AS sources
 WORKDIR /opt/ptychopinn/src
 COPY pyproject.toml LICENSE Dockerfile ./
 COPY docker docker
@@ -21,8 +21,27 @@ RUN mkdir -p runs/_out ../data \
     && PYTHONHASHSEED=0 python3 -m compileall -qq -f --invalidation-mode unchecked-hash -s /opt/ptychopinn/src \
         harness ptycho_torch
 
+# What the images that run have in common.
+FROM ${BASE_IMAGE} AS run
+ENV PATH=/opt/ptychopinn/venv/bin:/usr/local/bin:/usr/bin:/bin \
+    LANG=C.UTF-8 HOME=/tmp MPLCONFIGDIR=/tmp/matplotlib XDG_CACHE_HOME=/tmp/cache \
+    TORCHINDUCTOR_CACHE_DIR=/tmp/inductor HARNESS_CACHE=/opt/ptychopinn/data \
+    REQUESTS_CA_BUNDLE=/etc/ssl/certs/ca-certificates.crt
+WORKDIR /opt/ptychopinn/src
+USER 65532:65532
+ENTRYPOINT ["/opt/ptychopinn/src/docker/entrypoint.sh"]
+CMD ["harness", "--help"]
+ARG BASE_IMAGE
+ARG BASE_DIGEST
+LABEL org.opencontainers.image.title="PtychoPINN reproducible-run harness" \
+    org.opencontainers.image.description="A YAML run spec goes in, a bit-exact, re-runnable PtychoPINN training run comes out." \
+    org.opencontainers.image.version="0.1.0" \
+    org.opencontainers.image.licenses="BSD-3-Clause" \
+    org.opencontainers.image.base.name="${BASE_IMAGE}" \
+    org.opencontainers.image.base.digest="${BASE_DIGEST}"
+
 # The environment, by the script and the lock that make it outside.
-FROM ${BUILD_IMAGE} AS environment-cpu
+FROM ${BUILD_IMAGE:-${BASE_IMAGE}} AS environment-cpu
 ARG SOURCE_DATE_EPOCH=1700000000
 ARG TORCH_CPU_INDEX
 WORKDIR /opt/ptychopinn/src
@@ -39,28 +58,56 @@ ARG SOURCE_DATE_EPOCH=1700000000
 RUN python3 -m harness.build_id write . cpu ../build.json \
     && find /opt/ptychopinn -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 
-FROM ${BASE_IMAGE} AS cpu
+FROM run AS cpu
 COPY --from=environment-cpu /opt/ptychopinn/venv /opt/ptychopinn/venv
 COPY --from=record-cpu /opt/ptychopinn /opt/ptychopinn
+ARG REVISION
+ARG BUILD_ID
+LABEL ptychopinn.target="cpu" ptychopinn.build-id="${BUILD_ID}" org.opencontainers.image.revision="${REVISION}"
+
+# The environment of the tests: the same, the tools, and git. What is tested is the checkout that is mounted.
+FROM sources AS record-test
+RUN python3 -m harness.build_id write . test ../build.json
+
+FROM environment-cpu AS test
+RUN command -v git >/dev/null \
+    || (apt-get update -qq && apt-get install -qq --yes --no-install-recommends git >/dev/null \
+        && rm -rf /var/lib/apt/lists /var/cache/apt /var/log/*)
+COPY docker/requirements-dev.lock docker/
+RUN awk 'FNR == NR { if (/^[^ ]/) known[$1]; next } /^[^ #]/ { skip = ($1 in known) } !skip' \
+        docker/requirements-cpu.lock docker/requirements-dev.lock >/tmp/tools.txt \
+    && /opt/ptychopinn/venv/bin/python -m ensurepip >/dev/null \
+    && /opt/ptychopinn/venv/bin/python -m pip install -qq --no-cache-dir --no-deps --only-binary=:all: \
+        --root-user-action=ignore --require-hashes --requirement /tmp/tools.txt \
+    && echo /opt/ptychopinn/checkout >/opt/ptychopinn/venv/lib/python3.11/site-packages/ptychopinn-harness.pth \
+    && rm /tmp/tools.txt
+COPY --from=record-test /opt/ptychopinn /opt/ptychopinn
 ENV PATH=/opt/ptychopinn/venv/bin:/usr/local/bin:/usr/bin:/bin \
     LANG=C.UTF-8 HOME=/tmp MPLCONFIGDIR=/tmp/matplotlib XDG_CACHE_HOME=/tmp/cache \
-    TORCHINDUCTOR_CACHE_DIR=/tmp/inductor HARNESS_CACHE=/opt/ptychopinn/data \
-    REQUESTS_CA_BUNDLE=/etc/ssl/certs/ca-certificates.crt
-WORKDIR /opt/ptychopinn/src
+    TORCHINDUCTOR_CACHE_DIR=/tmp/inductor
+WORKDIR /opt/ptychopinn/checkout
 USER 65532:65532
 ENTRYPOINT ["/opt/ptychopinn/src/docker/entrypoint.sh"]
-CMD ["harness", "--help"]
-ARG BASE_IMAGE
-ARG BASE_DIGEST
-ARG BUILD_ID
+
+# The package index's build of torch brings its CUDA libraries; the driver is injected by the container runtime.
+FROM ${BUILD_IMAGE:-${BASE_IMAGE}} AS environment-cuda
+ARG SOURCE_DATE_EPOCH=1700000000
+WORKDIR /opt/ptychopinn/src
+COPY tools/install.sh tools/
+COPY docker/requirements-cuda.lock docker/
+RUN TOOLS= PIP_NO_CACHE_DIR=1 sh tools/install.sh /opt/ptychopinn/venv docker/requirements-cuda.lock \
+    && /opt/ptychopinn/venv/bin/python -m pip uninstall --quiet --yes pip \
+    && find /opt/ptychopinn/venv -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
+
+FROM sources AS record-cuda
+ARG SOURCE_DATE_EPOCH=1700000000
+RUN python3 -m harness.build_id write . cuda ../build.json \
+    && find /opt/ptychopinn -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
+
+FROM run AS cuda
+COPY --from=environment-cuda /opt/ptychopinn/venv /opt/ptychopinn/venv
+COPY --from=record-cuda /opt/ptychopinn /opt/ptychopinn
+ENV NVIDIA_DRIVER_CAPABILITIES=compute,utility
 ARG REVISION
-ARG VERSION=0.1.0
-LABEL org.opencontainers.image.title="PtychoPINN reproducible-run harness" \
-    org.opencontainers.image.description="A YAML run spec goes in, a bit-exact, re-runnable PtychoPINN training run comes out." \
-    org.opencontainers.image.version="${VERSION}" \
-    org.opencontainers.image.revision="${REVISION}" \
-    org.opencontainers.image.licenses="BSD-3-Clause" \
-    org.opencontainers.image.base.name="${BASE_IMAGE}" \
-    org.opencontainers.image.base.digest="${BASE_DIGEST}" \
-    ptychopinn.target="cpu" \
-    ptychopinn.build-id="${BUILD_ID}"
+ARG BUILD_ID
+LABEL ptychopinn.target="cuda" ptychopinn.build-id="${BUILD_ID}" org.opencontainers.image.revision="${REVISION}"

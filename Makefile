@@ -2,7 +2,7 @@
 #
 # Variables: VENV, DEV_VENV and HOST_VENV (where the environments are), WHEELS (folder with the CPU wheel of torch),
 # TORCH_CPU_INDEX, PYTHON; for train SPEC and RUNS_DIR; for test PYTEST_ARGS and JOBS.
-.PHONY: help env dev-env host-env base-image train test test-slow lint lock clean
+.PHONY: help env dev-env host-env base-image train test test-slow test-container lint lock clean
 
 VENV ?= .venv
 DEV_VENV ?= .venv-dev
@@ -12,15 +12,8 @@ SPEC ?= $(QUICKSTART)
 RUNS_DIR ?=
 JOBS ?= auto
 PYTEST_ARGS ?=
-SHAPE_CHECKED = ptycho_torch.physics,ptycho_torch.models,ptycho_torch.losses
-# Drawing and processes that are started anew have no shapes to check.
-SHAPELESS = tests/torch/test_plotting.py tests/torch/exact/test_profile.py
-
 DEV_BIN = $(DEV_VENV)/bin
-# Tests share the cores, so each process computes on one; caches stand in the environment because the
-# checkout may be read-only.
-PYTEST = OMP_NUM_THREADS=1 HYPOTHESIS_STORAGE_DIRECTORY=$(DEV_VENV)/.hypothesis $(DEV_BIN)/python -m pytest \
-	-o cache_dir=$(DEV_VENV)/.pytest_cache -n $(JOBS) --maxprocesses 8 --dist loadfile
+TEST = JOBS=$(JOBS) tools/test.sh $(DEV_BIN)/python $(DEV_VENV)
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' Makefile | while IFS='|' read -r a b; do printf '%-16s %s\n' "$$a" "$$b"; done
@@ -42,12 +35,13 @@ train: env ## environment, then train, reconstruct and show the result of SPEC (
 		$(if $(filter $(QUICKSTART),$(SPEC)),--require 'phase_correlation>=0.8')
 
 test: dev-env ## environment, then the tests, then those of the science again with the shape checker on
-	$(PYTEST) $(PYTEST_ARGS)
-	$(PYTEST) -p tests.shape_checker --jaxtyping-packages=$(SHAPE_CHECKED),tests.shape_checker.check \
-		$(addprefix --ignore=,$(SHAPELESS)) tests/torch
+	$(TEST) all $(PYTEST_ARGS)
 
 test-slow: dev-env ## environment, then the tests that take longer
-	$(PYTEST) -m slow $(PYTEST_ARGS)
+	$(TEST) slow $(PYTEST_ARGS)
+
+test-container: dev-env ## environment, then the tests that build and run containers; they need a Docker engine
+	$(TEST) container $(PYTEST_ARGS)
 
 lint: dev-env ## style, types, import contracts and dead code
 	$(DEV_BIN)/ruff check

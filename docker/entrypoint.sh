@@ -22,6 +22,6 @@ elif [ "$(id -u)" -eq 0 ]; then
 fi
 
 if [ -d "$checkout" ]; then
-    "$prefix/venv/bin/python" -m harness.build_id check "$checkout" || exit 2
+    "$prefix/venv/bin/python" -P "$prefix/src/harness/build_id.py" check "$checkout" || exit 2
 fi
 exec "$@"

@@ -1,0 +1,33 @@
+#!/bin/sh
+# The tests: tools/test.sh PYTHON CACHE all|slow|container [ARGUMENT...]
+#
+#   all        the tests, then those of the science again with the shape checker on
+#   slow       those that take longer
+#   container  those that build and run containers
+#
+# CACHE is a folder for what tests keep between runs, because the checkout may be read-only; JOBS limits the
+# processes. Tests share the cores, so each process computes on one.
+set -eu
+python=$1
+cache=$2
+which=$3
+shift 3
+checked=ptycho_torch.physics,ptycho_torch.models,ptycho_torch.losses
+export OMP_NUM_THREADS=1 HYPOTHESIS_STORAGE_DIRECTORY="$cache/.hypothesis"
+
+run_tests() {
+    "$python" -m pytest -o cache_dir="$cache/.pytest_cache" "$@"
+}
+
+spread="-n ${JOBS:-auto} --maxprocesses 8 --dist loadfile"
+case $which in
+all)
+    run_tests $spread "$@"
+    # Drawing and processes that are started anew have no shapes to check.
+    run_tests $spread -p tests.shape_checker --jaxtyping-packages="$checked,tests.shape_checker.check" \
+        --ignore=tests/torch/test_plotting.py --ignore=tests/torch/exact/test_profile.py tests/torch
+    ;;
+slow) run_tests $spread -m slow "$@" ;;
+container) run_tests -m container "$@" ;;  # one after the other: they share the engine and its image tags
+*) echo "test.sh: all, slow or container, not '$which'" >&2; exit 2 ;;
+esac
