@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["misfits"]
 
+_WIDEST_GROUP = 4
+"""Frames of a group lie at most this many frame sides apart; they should overlap, after all."""
+
 
 def misfits(spec: RunSpec, payload: TrainingPayload, found: Mapping[str, FoundScan]) -> list[Problem]:
     """Say what a resolved configuration asks of the scans that they cannot give.
@@ -33,10 +36,23 @@ def misfits(spec: RunSpec, payload: TrainingPayload, found: Mapping[str, FoundSc
     problems = _demand(spec, payload, found["train"].header, is_split="test" not in found)
     if "test" in found:
         problems += _demand_of_test(spec, payload, found["test"].header)
+    if payload.model.gridsize > 1:
+        for role in ("train", "test"):
+            problems += _spread(spec, payload, f"data.{role}", found[role].header) if role in found else []
     for role, scan in found.items():
         if scan.path is not None:
             problems += _outside(spec, f"data.{role}", scan.header, payload.data.positions)
+            problems += _units(spec, f"data.{role}", scan.header, payload.data.units)
     return problems
+
+
+def _units(spec: RunSpec, key: str, header: ScanHeader, units: str) -> list[Problem]:
+    asked = units if key == "data.train" else spec.get(f"{key}.units") or header.units
+    if header.are_units_stated or header.units != "count_intensity" or asked == header.units:
+        return []
+    cure = f"{header.name} holds whole numbers, which look like counts: write count_intensity"
+    written = f"{key}.units" if spec.find(f"{key}.units") else "data.units"
+    return [spec.problem(f"is {asked!r}, but {cure}", written)]
 
 
 def _demand(spec: RunSpec, payload: TrainingPayload, header: ScanHeader, *, is_split: bool) -> list[Problem]:
@@ -69,6 +85,18 @@ def _groups(spec: RunSpec, payload: TrainingPayload, n_frames: int, n_groups: in
     except DataError as error:
         return [spec.problem(str(error).removeprefix(f"{key} "), key)]
     return []
+
+
+def _spread(spec: RunSpec, payload: TrainingPayload, key: str, header: ScanHeader) -> list[Problem]:
+    near = header.neighbours_px[: payload.data.neighbor_count]
+    if not near or near[-1] <= _WIDEST_GROUP * header.N:
+        return []
+    sentence = (
+        f"{header.name}: a frame's {len(near)} nearest ones lie up to {near[-1]:.0f} px away, "
+        f"but a group's canvas holds {_WIDEST_GROUP * header.N}: check the positions, "
+        "or set model.gridsize to 1"
+    )
+    return [spec.problem(sentence, f"{key}.file" if spec.find(f"{key}.file") else f"{key}.source")]
 
 
 def _outside(spec: RunSpec, key: str, header: ScanHeader, positions: str) -> list[Problem]:

@@ -32,6 +32,8 @@ _OWN_BLOCKS: Mapping[str, type[Any]] = {
     "products": ProductsBlock,
 }
 _IN_TRAIN: Mapping[str, str] = {"data.positions": "data.train.positions", "data.units": "data.train.units"}
+_FROM_DATA = ("data.positions", "data.units", "model.N")
+"""Values that a scan tells where the spec does not."""
 _SIMULATION: Mapping[str, type[Any]] = {
     "": SimulateConfig,
     ".object": ObjectConfig,
@@ -156,10 +158,17 @@ def _payload(
         )
     except ConfigError as error:
         return None, [
-            spec.problem(sentence.removeprefix(f"{key}: "), _written_key(spec, key))
+            _problem(spec, sentence.removeprefix(f"{key}: "), _written_key(spec, key))
             for key, sentence in zip(error.keys, error.problems, strict=True)
         ]
     return (payload, misfits(spec, payload, found)) if train else (None, [])
+
+
+def _problem(spec: RunSpec, sentence: str, key: str) -> Problem:
+    place = spec.place(key)
+    if spec.find(key) is None and key in _FROM_DATA:
+        place = spec.place("data.train.file") or spec.place("data.train.source") or place
+    return spec.problem(sentence, key, place)
 
 
 def _written_key(spec: RunSpec, key: str) -> str:

@@ -195,6 +195,8 @@ def _locate(name: str, spec_folder: Path, folders: Sequence[Path], place: str) -
             raise _SourceError(f"{candidate} cannot be reached: {error.strerror}", place) from error
         except (OSError, ValueError) as error:  # a name too long, or one with a zero byte
             raise _SourceError(f"{name!r} is no usable file name: {error}", place) from error
+        if not exists and candidate.is_symlink():
+            raise _SourceError(f"{candidate} is a link to a file that is not there", place)
         if exists:
             kind = "a folder" if candidate.is_dir() else "no regular file"
             raise _SourceError(f"{candidate} is {kind}, a scan is a file", place)

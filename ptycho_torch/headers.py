@@ -23,6 +23,7 @@ DIFFRACTION_KEYS = ("diffraction", "diff3d")
 UNITS = ("count_amplitude", "count_intensity", "normalized_amplitude")
 POSITION_CONVENTIONS = ("ptychopinn", "center")
 MAX_FRAMES = 1 << 24
+MAX_SPAN_PX = 1 << 15
 _SAMPLE_ITEMS = 1 << 20
 
 
@@ -50,6 +51,8 @@ class ScanHeader:
         Smallest and largest position (row, column) in the file's own convention, pixels.
     n_repeated_positions
         Positions at which more than one frame was taken.
+    neighbours_px
+        For k = 1, 2, ... the largest distance of a frame to its k-th nearest other one, pixels.
     object_shape
         Shape of the reference object; None without one.
     format, dtype, keys
@@ -67,6 +70,7 @@ class ScanHeader:
     position_min_px: tuple[float, float] | None = None
     position_max_px: tuple[float, float] | None = None
     n_repeated_positions: int = 0
+    neighbours_px: tuple[float, ...] = ()
     object_shape: tuple[int, int] | None = None
     format: str = "simulated"
     dtype: str = "<f4"
@@ -178,7 +182,8 @@ class HeaderCheck:
     def refuse(self) -> None:
         """Raise all that was noted."""
         if self.missing:
-            held = one_line(", ".join(sorted(self.archive.members)), 200) or "no arrays"
+            names = [one_line(name, 40) for name in sorted(self.archive.members)]
+            held = one_line(", ".join(names), 200) or "no arrays"
             self.found.insert(0, f"missing are {', '.join(self.missing)}; the file holds {held}")
         if self.found:
             raise DataError("\n".join(f"{self.archive.source}: {sentence}" for sentence in self.found))
@@ -209,6 +214,10 @@ class HeaderCheck:
         low, high = positions.min(axis=0).tolist(), positions.max(axis=0).tolist()
         if 0 < (span := max(high[0] - low[0], high[1] - low[1])) < 0.5:
             self.found.append(f"the positions span {span:.3g} px: give them in pixels, not in metres")
+        elif span > MAX_SPAN_PX:
+            self.found.append(
+                f"the positions span {span:.3g} px, but at most {MAX_SPAN_PX} are held: give them in pixels"
+            )
         return (low[0], low[1]), (high[0], high[1])
 
     def stated(self, name: str, legal: tuple[str, ...]) -> str | None:
@@ -218,5 +227,6 @@ class HeaderCheck:
             return None
         text = str(self.archive.read(name)) if (header.kind, header.shape) == ("U", ()) else None
         if text not in legal:
-            self.found.append(f"{name} is {one_line(text)!r}, but must be one of {', '.join(legal)}")
+            shown = "no text" if text is None else repr(one_line(text))
+            self.found.append(f"{name} is {shown}, but must be one of {', '.join(legal)}")
         return text

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +25,8 @@ from ptycho_torch.readers.scan import (
     companion_problems,
     complex_problems,
     raise_problems,
-    repeated_positions,
     value_problems,
+    with_geometry,
 )
 from ptycho_torch.readers.units import native, to_amplitude
 
@@ -121,7 +120,7 @@ def read_npz_header(path: Path) -> ScanHeader:
         if obj is not None:
             problems += complex_problems("object", obj, (None, None))
         raise_problems(path.name, problems)
-        return dataclasses.replace(header, n_repeated_positions=repeated_positions(positions_px))
+        return with_geometry(header, positions_px)
 
 
 def _header(file: str, archive: NpzArchive) -> ScanHeader:

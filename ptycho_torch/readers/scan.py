@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,11 +16,12 @@ from numpy.typing import NDArray
 from ptycho_torch.archives import write_npz
 from ptycho_torch.durable import open_durably
 from ptycho_torch.errors import DataError
-from ptycho_torch.headers import UNITS
+from ptycho_torch.headers import UNITS, ScanHeader
 from ptycho_torch.readers.frames import pieces
 
 logger = logging.getLogger(__name__)
 
+_NEIGHBOURS, _ASKED_FRAMES = 8, 1024
 _LARGEST = float(np.finfo(np.float32).max)
 
 
@@ -91,10 +93,41 @@ class Scan:
             )
 
 
-def repeated_positions(corners_px: NDArray[np.float64]) -> int:
+def repeated_positions(positions_px: NDArray[np.float64]) -> int:
     """Count the positions (J, 2) at which more than one frame was taken."""
-    _, counts = np.unique(corners_px, axis=0, return_counts=True)
+    _, counts = np.unique(positions_px, axis=0, return_counts=True)
     return int((counts > 1).sum())
+
+
+def with_geometry(header: ScanHeader, positions_px: NDArray[np.float64]) -> ScanHeader:
+    """Add to a header how the positions (J, 2), finite, lie to each other."""
+    return dataclasses.replace(
+        header,
+        n_repeated_positions=repeated_positions(positions_px),
+        neighbours_px=farthest_neighbours(positions_px),
+    )
+
+
+def farthest_neighbours(positions_px: NDArray[np.float64]) -> tuple[float, ...]:
+    """Return how far from each other frames lie that may form a group.
+
+    Parameters
+    ----------
+    positions_px
+        (J, 2) positions, finite, pixels. Of a long scan not every frame is asked.
+
+    Returns
+    -------
+    tuple of float
+        For k = 1, 2, ... the largest distance of a frame to its k-th nearest other one, pixels.
+    """
+    count = min(_NEIGHBOURS, len(positions_px) - 1)
+    farthest = np.zeros(count)
+    for row, column in positions_px[:: -(-len(positions_px) // _ASKED_FRAMES)]:
+        distance = np.hypot(positions_px[:, 0] - row, positions_px[:, 1] - column)
+        nearest = np.sort(np.partition(distance, count)[: count + 1])
+        farthest = np.maximum(farthest, nearest[1:])
+    return tuple(farthest.tolist())
 
 
 def companion_problems(
@@ -165,7 +198,7 @@ def value_problems(stack: Iterable[NDArray[Any]], mask: NDArray[Any] | None) -> 
     """
     bad_frames: list[int] = []
     negative_frames: list[int] = []
-    is_dark = True
+    brightest = np.nan
     first = 0
     for block in stack:
         used = mask if mask is not None and mask.shape == block.shape[1:] and mask.dtype == np.bool_ else None
@@ -175,7 +208,7 @@ def value_problems(stack: Iterable[NDArray[Any]], mask: NDArray[Any] | None) -> 
             is_bad = ~((lowest >= -_LARGEST) & (highest <= _LARGEST))
             bad_frames += (np.flatnonzero(is_bad) + first).tolist()
             negative_frames += (np.flatnonzero(~is_bad & (lowest < 0)) + first).tolist()
-            is_dark = is_dark and not bool((highest > 0).any())
+            brightest = np.fmax(brightest, highest.max())
         first += len(block)
     problems = []
     if bad_frames:
@@ -188,7 +221,7 @@ def value_problems(stack: Iterable[NDArray[Any]], mask: NDArray[Any] | None) -> 
             f"diffraction: {len(negative_frames)} frames hold negative values, the first is frame "
             f"{negative_frames[0]}: amplitudes and counts are never negative"
         )
-    if is_dark and not problems:
+    if brightest <= 0 and not problems:
         problems.append("diffraction is zero in every frame: there is nothing to learn from")
     return problems
 

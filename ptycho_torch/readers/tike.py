@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,8 @@ from ptycho_torch.readers.scan import (
     Scan,
     companion_problems,
     raise_problems,
-    repeated_positions,
     value_problems,
+    with_geometry,
 )
 from ptycho_torch.readers.units import native, root_of_counts
 
@@ -104,7 +103,7 @@ def read_tike_header(path: Path) -> ScanHeader | None:
         problems = value_problems(frames, None)
         problems += companion_problems(header.n_frames, header.N, corners_px, _probe(archive), None, None)
         raise_problems(path.name, problems)
-        return dataclasses.replace(header, n_repeated_positions=repeated_positions(corners_px))
+        return with_geometry(header, corners_px)
 
 
 def _header(file: str, archive: NpzArchive) -> ScanHeader:
