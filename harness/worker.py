@@ -160,7 +160,11 @@ class Worker:
         self.note(
             status="collapsed" if verdict.is_collapsed else "completed",
             error="the network collapsed: " + "; ".join(verdict.reasons) if verdict.is_collapsed else None,
-            metrics={**self.outcome.metrics, **evaluation.metrics},
+            metrics={
+                **self.outcome.metrics,
+                **evaluation.metrics,
+                "inference_batches": predictions.num_batches,
+            },
             collapse={"is_collapsed": verdict.is_collapsed, "reasons": list(verdict.reasons)},
         )
 
