@@ -88,6 +88,7 @@ ENV PATH=/opt/ptychopinn/venv/bin:/usr/local/bin:/usr/bin:/bin \
 WORKDIR /opt/ptychopinn/checkout
 USER 65532:65532
 ENTRYPOINT ["/opt/ptychopinn/src/docker/entrypoint.sh"]
+LABEL ptychopinn.target="test"
 
 # The package index's build of torch brings its CUDA libraries; the driver is injected by the container runtime.
 FROM ${BUILD_IMAGE:-${BASE_IMAGE}} AS environment-cuda

@@ -21,6 +21,7 @@ from harness.commands import (
     restore_run,
 )
 from harness.errors import ExitCode, HarnessError
+from harness.image_cli import image
 from ptycho_torch.errors import ConfigError, DataError, ExactnessError, NotRunnableError, PtychoError
 
 __all__ = ["cli", "main"]
@@ -91,11 +92,12 @@ def cli() -> None:
 def run_command(runs_dir: Path, required: tuple[str, ...], **choice: Any) -> ExitCode:
     """Train and reconstruct what SPEC describes."""
     from harness.gate import read_requirements, unmet
-    from harness.run import Job, run
-    from harness.screen import watching
 
     demands = read_requirements(required)
     executor, spec, resolved, inputs = resolve_spec(may_download=True, **choice)
+    from harness.run import Job, run  # after the spec is known to be sound
+    from harness.screen import watching
+
     with watching() as look:
         job = Job(resolved, spec.text, inputs)
         finished = run(job, executor, runs_dir, root=source_root(), look=look)
@@ -111,10 +113,10 @@ def run_command(runs_dir: Path, required: tuple[str, ...], **choice: Any) -> Exi
 @_json
 def plan_command(as_json: bool, **choice: Any) -> None:
     """Print what `run` would run, with an estimate of time and memory; runs and writes nothing."""
+    executor, _, resolved, inputs = resolve_spec(**choice)
     from harness.plan import make_plan
     from harness.report import plan_json, plan_lines
 
-    executor, _, resolved, inputs = resolve_spec(**choice)
     plan = make_plan(
         resolved, "RUN_DIR", python=executor.python, packages=executor.packages, caller=os.environ
     )
@@ -127,9 +129,9 @@ def plan_command(as_json: bool, **choice: Any) -> None:
 @_json
 def explain_command(key: str | None, as_json: bool, **choice: Any) -> None:
     """Say where the value of KEY comes from, and what it hides; without KEY, for every value."""
+    _, _, resolved, _ = resolve_spec(**choice)
     from harness.report import explain_json, explain_lines
 
-    _, _, resolved, _ = resolve_spec(**choice)
     _print(explain_json(resolved, key) if as_json else explain_lines(resolved, key))
 
 
@@ -200,7 +202,7 @@ def verify_command(files_only: bool, **choice: Any) -> ExitCode:
 @_json
 def show_command(run_name: str, runs_dir: Path, as_json: bool) -> ExitCode:
     """Show a run: its manifest, or its journal where there is none (yet)."""
-    from harness.report import show_json, show_lines
+    from harness.listing import show_json, show_lines
     from harness.store import find_run
 
     path = find_run(run_name, runs_dir)
@@ -213,9 +215,12 @@ def show_command(run_name: str, runs_dir: Path, as_json: bool) -> ExitCode:
 @_json
 def list_command(runs_dir: Path, as_json: bool) -> None:
     """List all runs with their status."""
-    from harness.report import list_json, list_lines
+    from harness.listing import list_json, list_lines
 
     _print(list_json(runs_dir) if as_json else list_lines(runs_dir))
+
+
+cli.add_command(image)
 
 
 def _print(lines: Any) -> None:

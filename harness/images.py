@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError
+from harness.image_files import baked_record
 
 if TYPE_CHECKING:
     from docker.client import DockerClient
@@ -160,6 +161,9 @@ def identify(client: DockerClient, reference: str) -> ImageIdentity:
             f"the Docker engine holds no image {reference}: {_way_to_get(reference)}"
         ) from error
     labels = found["Config"].get("Labels") or {}
+    target, stated = labels.get(TARGET_LABEL), labels.get(BUILD_ID_LABEL)
+    # Compose cannot compute a label, so an image that it has built says what it is in its record only.
+    record = baked_record(client, found["Id"]) if target and not stated else None
     wanted = reference if "@" in reference else None
     digests = sorted(found.get("RepoDigests") or ())
     return ImageIdentity(
@@ -167,8 +171,8 @@ def identify(client: DockerClient, reference: str) -> ImageIdentity:
         repo_digest=wanted if wanted in digests else next(iter(digests), None),
         layers=tuple(found["RootFS"].get("Layers") or ()),
         platform="/".join(filter(None, (found["Os"], found["Architecture"], found.get("Variant")))),
-        build_id=labels.get(BUILD_ID_LABEL),
-        target=labels.get(TARGET_LABEL),
+        build_id=record.build_id if record else stated,
+        target=target,
         recipe={name: text for name, text in sorted(labels.items()) if name.startswith(_RECIPE_LABELS)},
     )
 

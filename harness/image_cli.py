@@ -1,0 +1,120 @@
+"""``harness image``: build, inspect and compare container images."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from harness.code_capture import source_root
+from harness.errors import ExitCode
+
+if TYPE_CHECKING:
+    from docker.client import DockerClient
+
+__all__ = ["image"]
+
+_DEFAULT = "ptychopinn-harness:cpu"
+_NAMED = 10
+_LONGEST_BUILD_S = 3600
+
+
+@click.group("image")
+def image() -> None:
+    """Build, inspect and compare container images."""
+
+
+@image.command("build")
+@click.option("--target", default="cpu", show_default=True, help="cpu, cuda or test.")
+@click.option("--tag", help="Name of the image; by default ptychopinn-harness:TARGET.")
+@click.option("--no-cache", is_flag=True, help="Build every step anew.")
+def build_command(target: str, tag: str | None, no_cache: bool) -> None:
+    """Build an image from this checkout."""
+    from harness.image_build import build_arguments, build_image
+    from harness.images import connect
+
+    root = source_root()
+    built = build_image(
+        connect(_LONGEST_BUILD_S),
+        root,
+        target,
+        arguments=build_arguments(root, os.environ),
+        tag=tag,
+        no_cache=no_cache,
+        show=lambda line: click.echo(line, err=True),
+    )
+    click.echo(f"built      {tag or f'ptychopinn-harness:{target}'}\nid         {built.id}")
+    click.echo(f"build id   {built.build_id}")
+
+
+@image.command("inspect")
+@click.argument("reference", metavar="[IMAGE]", default=_DEFAULT)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def inspect_command(reference: str, as_json: bool) -> None:
+    """Say what IMAGE is: identity, what it was built from, size, packages, content."""
+    from harness.images import connect
+
+    facts = _facts(connect(), reference)
+    if as_json:
+        click.echo(json.dumps(facts, indent=1))
+        return
+    packages = facts.pop("packages")
+    layers = facts.pop("layers")
+    recipe = facts.pop("recipe")
+    for name, value in facts.items():
+        click.echo(f"{name:<15}{value}")
+    click.echo(f"{'layers':<15}{len(layers)}, the last {layers[-1]}")
+    for name, value in recipe.items():
+        click.echo(f"{name.rpartition('image.')[2]:<15}{value}")
+    click.echo(f"{'packages':<15}{len(packages)}: " + ", ".join(f"{k} {v}" for k, v in packages.items()))
+
+
+def _facts(client: DockerClient, reference: str) -> dict[str, Any]:
+    from harness.image_files import content_digest, image_entries, packages_in
+    from harness.images import identify
+
+    identity = identify(client, reference)
+    size = client.images.get(identity.id).attrs["Size"]
+    entries = image_entries(client, identity.id)
+    return {
+        "id": identity.id,
+        "repo digest": identity.repo_digest or "none, it was never pushed",
+        "platform": identity.platform,
+        "build id": identity.build_id,
+        "target": identity.target,
+        "size": f"{size / 1e6:.0f} MB",
+        "content": f"{content_digest(entries)} ({len(entries)} paths)",
+        "layers": list(identity.layers),
+        "recipe": dict(identity.recipe),
+        "packages": packages_in(entries),
+    }
+
+
+@image.command("compare")
+@click.argument("first", metavar="A")
+@click.argument("second", metavar="B")
+def compare_command(first: str, second: str) -> ExitCode:
+    """Compare two images by what is in them: paths, rights, owners and bytes, not times.
+
+    The exit code is 3 when they differ.
+    """
+    from harness.image_files import content_digest, differing_paths, image_entries
+    from harness.images import connect, identify
+
+    client = connect()
+    old, new = (image_entries(client, identify(client, name).id) for name in (first, second))
+    differences = differing_paths(old, new)
+    named = list(itertools.islice(differences, _NAMED))
+    if not named:
+        click.echo(f"same content: {len(old)} paths, {content_digest(old)}")
+        return ExitCode.OK
+    more = sum(1 for _ in differences)
+    click.echo(f"different content: {len(named) + more} of {len({*old, *new})} paths")
+    for sentence in named:
+        click.echo(f"  {sentence}")
+    if more:
+        click.echo(f"  and {more} more")
+    return ExitCode.DIFFERS
