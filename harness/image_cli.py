@@ -19,6 +19,7 @@ __all__ = ["image"]
 
 _DEFAULT = "ptychopinn-harness:cpu"
 _NAMED = 10
+_ANNOTATION = "org.opencontainers.image."
 _LONGEST_BUILD_S = 3600
 
 
@@ -68,7 +69,8 @@ def inspect_command(reference: str, as_json: bool) -> None:
         click.echo(f"{name:<15}{value}")
     click.echo(f"{'layers':<15}{len(layers)}, the last {layers[-1]}")
     for name, value in recipe.items():
-        click.echo(f"{name.rpartition('image.')[2]:<15}{value}")
+        if name.startswith(_ANNOTATION):
+            click.echo(f"{name.removeprefix(_ANNOTATION):<15}{value}")
     click.echo(f"{'packages':<15}{len(packages)}: " + ", ".join(f"{k} {v}" for k, v in packages.items()))
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from docker.client import DockerClient
 
 __all__ = [
-    "Entry",
+    "ImageEntry",
     "baked_record",
     "content_digest",
     "differing_paths",
@@ -33,7 +33,7 @@ _OF_THE_ENGINE = frozenset(
 
 
 @dataclass(frozen=True)
-class Entry:
+class ImageEntry:
     """A file, folder or link of an image: all that two images are compared by, which leaves out times.
 
     Parameters
@@ -105,15 +105,15 @@ def baked_record(client: DockerClient, image_id: str) -> BuildRecord | None:
             return parse_record(text.read()) if text is not None else None
 
 
-def image_entries(client: DockerClient, image_id: str) -> dict[str, Entry]:
+def image_entries(client: DockerClient, image_id: str) -> dict[str, ImageEntry]:
     """Read every path of an image's file system."""
     with _unstarted(client, image_id) as container:
         return entries_of(container.export())
 
 
-def entries_of(chunks: Iterable[bytes]) -> dict[str, Entry]:
+def entries_of(chunks: Iterable[bytes]) -> dict[str, ImageEntry]:
     """Read every path of a file system from its archive, but what the engine puts there."""
-    entries: dict[str, Entry] = {}
+    entries: dict[str, ImageEntry] = {}
     with tarfile.open(fileobj=io.BufferedReader(_Stream(chunks), 1 << 20), mode="r|") as tar:
         for member in tar:
             name = member.name.removeprefix("./").rstrip("/")
@@ -126,7 +126,7 @@ def entries_of(chunks: Iterable[bytes]) -> dict[str, Entry]:
     return dict(sorted(entries.items()))
 
 
-def _entry(tar: tarfile.TarFile, member: tarfile.TarInfo) -> Entry:
+def _entry(tar: tarfile.TarFile, member: tarfile.TarInfo) -> ImageEntry:
     kind, content = "device", f"{member.devmajor}:{member.devminor}"
     if member.isfile():
         file = tar.extractfile(member)
@@ -137,7 +137,7 @@ def _entry(tar: tarfile.TarFile, member: tarfile.TarInfo) -> Entry:
         kind, content = "link", member.linkname
     attributes = {key: value for key, value in member.pax_headers.items() if "xattr" in key}
     extended = " ".join(f"{key}={value!r}" for key, value in sorted(attributes.items()))
-    return Entry(kind, member.mode & 0o7777, member.uid, member.gid, content, extended)
+    return ImageEntry(kind, member.mode & 0o7777, member.uid, member.gid, content, extended)
 
 
 def _sha256(file: Any) -> str:
@@ -147,13 +147,13 @@ def _sha256(file: Any) -> str:
     return digest.hexdigest()
 
 
-def content_digest(entries: Mapping[str, Entry]) -> str:
+def content_digest(entries: Mapping[str, ImageEntry]) -> str:
     """Digest paths, rights, owners and bytes; equal for two images that differ in times only."""
     lines = "".join(f"{path}\0{entry!r}\n" for path, entry in sorted(entries.items()))
     return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def differing_paths(old: Mapping[str, Entry], new: Mapping[str, Entry]) -> Iterator[str]:
+def differing_paths(old: Mapping[str, ImageEntry], new: Mapping[str, ImageEntry]) -> Iterator[str]:
     """Name each path by which two images differ, and how."""
     for path in sorted({*old, *new}):
         before, after = old.get(path), new.get(path)
@@ -165,7 +165,7 @@ def differing_paths(old: Mapping[str, Entry], new: Mapping[str, Entry]) -> Itera
             yield f"{path}: {before} | {after}"
 
 
-def packages_in(entries: Mapping[str, Entry]) -> dict[str, str]:
+def packages_in(entries: Mapping[str, ImageEntry]) -> dict[str, str]:
     """List the distributions of the image's environment and their versions, by the names of their folders."""
     pattern = re.compile(r"opt/ptychopinn/venv/lib/[^/]+/site-packages/([^/]+)-([^/-]+)\.dist-info")
     found = (pattern.fullmatch(path) for path in entries)

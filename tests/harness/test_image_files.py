@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness.image_files import Entry, content_digest, differing_paths, entries_of, packages_in
+from harness.image_files import ImageEntry, content_digest, differing_paths, entries_of, packages_in
 
 
 def archive(*members: tuple[str, dict[str, Any], bytes]) -> Iterator[bytes]:
@@ -71,7 +71,7 @@ def test_what_the_engine_adds_is_left_out() -> None:
 
 
 def test_packages_are_read_off_the_environment() -> None:
-    nothing = Entry("folder", 0o755, 0, 0, "")
+    nothing = ImageEntry("folder", 0o755, 0, 0, "")
     site = "opt/ptychopinn/venv/lib/python3.11/site-packages"
     paths = (f"{site}/numpy-2.3.4.dist-info", f"{site}/scikit_image-0.25.2.dist-info", f"{site}/numpy")
     assert packages_in(dict.fromkeys(paths, nothing)) == {"numpy": "2.3.4", "scikit-image": "0.25.2"}
