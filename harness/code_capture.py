@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import io
 import os
-import shutil
-import subprocess
-import tarfile
-import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,6 +124,8 @@ def git(
         "GIT_TERMINAL_PROMPT": "0",
         **(environment or {}),
     }
+    import subprocess
+
     done = subprocess.run(command, capture_output=True, env=clean, input=stdin, check=False)
     if done.returncode != 0:
         words = done.stderr.decode("utf-8", "replace").strip().splitlines() or ["it gave no reason"]
@@ -146,6 +142,8 @@ def _ask(root: Path, *arguments: str) -> str | None:
 
 def work_tree(root: Path) -> str | None:
     """Return the commit that is checked out when `root` is the top of a git work tree, else None."""
+    import shutil
+
     if shutil.which("git") is None:
         return None
     top = _ask(root, "rev-parse", "--show-toplevel")
@@ -194,6 +192,8 @@ def capture_code(root: Path, run_dir: Path) -> Code:
 
 
 def _changes(root: Path, commit: str, run_dir: Path) -> tuple[str, bytes, tuple[str, ...]]:
+    import tempfile
+
     objects = (root / git(root, "rev-parse", "--git-path", "objects").decode().strip()).resolve()
     listed = git(root, "ls-files", "-z", "--others", "--exclude-standard").decode("utf-8", "surrogateescape")
     left_out = dict(_too_much(root, [name for name in listed.split("\0") if name], run_dir))
@@ -238,6 +238,10 @@ def _too_much(root: Path, untracked: list[str], run_dir: Path) -> Iterator[tuple
 
 
 def _archive(root: Path, run_dir: Path) -> tuple[bytes, tuple[str, ...]]:
+    import gzip
+    import io
+    import tarfile
+
     is_project = (root / "pyproject.toml").is_file()
     folders = [root] if is_project else [root / package for package in PACKAGES]
     buffer, left_out = io.BytesIO(), []

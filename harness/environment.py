@@ -6,20 +6,19 @@ the worker, so that what is recorded is what the worker sees.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import importlib.metadata
 import json
 import os
 import platform
 import re
-import shutil
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import importlib.metadata
 
 from harness.build_id import read_build_record
 
@@ -141,6 +140,8 @@ def record_digest(record: str) -> str:
 
 
 def _record_rows(record: str) -> Iterator[tuple[str, str, str]]:
+    import csv
+
     for row in csv.reader(record.splitlines()):
         if not row:
             continue
@@ -162,6 +163,8 @@ def packages_digest(packages: Mapping[str, Package]) -> str:
 
 
 def _installed(own_root: Path) -> dict[str, Package]:
+    import importlib.metadata
+
     packages: dict[str, Package] = {}
     for distribution in importlib.metadata.distributions():
         raw_name = distribution.metadata["Name"]
@@ -245,9 +248,14 @@ def cpu(cpuinfo: Path = Path("/proc/cpuinfo")) -> Cpu:
 
 def gpus() -> tuple[Gpu, ...]:
     """Describe the NVIDIA cards that this machine shows; none where there is no driver."""
+    import shutil
+
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return ()
+    import csv
+    import subprocess
+
     asked = subprocess.run(
         [tool, "--query-gpu=name,driver_version", "--format=csv,noheader"],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""Runs, plans and origins as lines for a person, or as JSON for a program."""
+"""Plans and origins as lines for a person, or as JSON for a program."""
 
 from __future__ import annotations
 
@@ -6,43 +6,41 @@ import difflib
 import json
 import shlex
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError
-from harness.manifest import Manifest, read_manifest, summary
 from harness.outcome import plain
-from harness.screen import duration, figures
-from harness.store import MANIFEST, read_events, run_folders
+from harness.screen import duration
 
 if TYPE_CHECKING:
     from harness.plan import Plan
     from harness.resolved import ResolvedRun
 
 __all__ = [
+    "as_json",
     "explain_json",
     "explain_lines",
-    "list_json",
-    "list_lines",
     "plan_json",
     "plan_lines",
-    "show_json",
-    "show_lines",
+    "table",
+    "word",
 ]
 
 
-def _json(value: Any) -> str:
+def as_json(value: Any) -> str:
+    """Render a value as JSON for a program to read."""
     return json.dumps(plain(value), indent=1, sort_keys=True)
 
 
-def _table(rows: Iterator[tuple[str, str]]) -> Iterator[str]:
+def table(rows: Iterator[tuple[str, str]]) -> Iterator[str]:
+    """Lay out labels and texts in two columns."""
     for label, text in rows:
         yield f"{label:<14}{text}"
 
 
 def plan_json(plan: Plan, resolved: ResolvedRun, inputs: Mapping[str, str]) -> str:
     """Render a plan as JSON."""
-    return _json(
+    return as_json(
         {
             "name": resolved.name,
             "digest": resolved.digest,
@@ -87,7 +85,7 @@ def plan_lines(plan: Plan, resolved: ResolvedRun, inputs: Mapping[str, str]) -> 
         yield "time", f"about {duration(estimate.wall_seconds)} ({estimate.cpu_seconds:.0f} CPU-seconds)"
         yield "memory", f"about {estimate.memory_gb:.1f} GB"
 
-    yield from _table(rows())
+    yield from table(rows())
 
 
 def _chosen(resolved: ResolvedRun, key: str | None) -> dict[str, tuple[Any, Any]]:
@@ -108,7 +106,7 @@ def _chosen(resolved: ResolvedRun, key: str | None) -> dict[str, tuple[Any, Any]
 
 def explain_json(resolved: ResolvedRun, key: str | None) -> str:
     """Render origins as JSON: key to value, layer, place, note and shadowed values."""
-    return _json(
+    return as_json(
         {
             name: {
                 "value": value,
@@ -134,70 +132,12 @@ def explain_lines(resolved: ResolvedRun, key: str | None) -> Iterator[str]:
     for name, (value, origin) in _chosen(resolved, key).items():
         place = f", {origin.place}" if origin.place else ""
         note = f", {origin.note}" if origin.note else ""
-        yield f"{name} = {_word(value)}  ({origin.layer}{place}{note})"
+        yield f"{name} = {word(value)}  ({origin.layer}{place}{note})"
         for lost in origin.shadowed:
             where = f", {lost.place}" if lost.place else ""
-            yield f"    instead of {_word(lost.value)}  ({lost.layer}{where})"
+            yield f"    instead of {word(lost.value)}  ({lost.layer}{where})"
 
 
-def _word(value: Any) -> str:
+def word(value: Any) -> str:
+    """Give a value as it would be written."""
     return json.dumps(plain(value))
-
-
-def list_json(runs_dir: Path) -> str:
-    """Render all runs of a folder as a JSON array."""
-    return _json([summary(path) for path in run_folders(runs_dir)])
-
-
-def list_lines(runs_dir: Path) -> Iterator[str]:
-    """List all runs of a folder, the oldest first."""
-    found = [summary(path) for path in run_folders(runs_dir)]
-    for facts in sorted(found, key=lambda facts: str(facts["created"])):
-        yield f"{facts['status']:<12}{facts['created'] or '?':<31}{Path(facts['path']).name}"
-    if not found:
-        yield f"there are no runs in {runs_dir}"
-
-
-def show_json(path: Path) -> str:
-    """Return the manifest as JSON; without one, the run's state and its journal."""
-    if (path / MANIFEST).is_file():
-        read_manifest(path)
-        return (path / MANIFEST).read_text(encoding="ascii").rstrip("\n")
-    return _json({**summary(path), "journal": read_events(path)})
-
-
-def show_lines(path: Path) -> Iterator[str]:
-    """Say what a run was and what came out; without a manifest, what its journal tells."""
-    if (path / MANIFEST).is_file():
-        yield from _table(_manifest_rows(path, read_manifest(path)))
-        return
-    facts = summary(path)
-    yield from _table(iter([("status", facts["status"]), ("name", facts["name"]), ("folder", str(path))]))
-    for event in read_events(path):
-        more = {name: value for name, value in event.items() if name not in {"event", "time"}}
-        yield f"  {event.get('time', '?')}  {event.get('event', '?')}  {_word(more) if more else ''}".rstrip()
-
-
-def _manifest_rows(path: Path, manifest: Manifest) -> Iterator[tuple[str, str]]:
-    yield "status", manifest.status + (f": {manifest.error}" if manifest.error else "")
-    yield "name", manifest.name
-    yield "created", manifest.created
-    yield "folder", str(path)
-    if manifest.rerun_of is not None:
-        yield "repeats", f"{manifest.rerun_of.run} ({manifest.rerun_of.kind})"
-    for record in manifest.data:
-        yield record.role, f"{record.name}, sha256 {record.sha256[:12]}"
-    changes = ", with uncommitted changes" if manifest.code.dirty else ""
-    commit = f"commit {manifest.code.commit[:12]}{changes}, " if manifest.code.commit else ""
-    yield "code", f"{commit}source {manifest.code.source_digest[:12]}"
-    packages = manifest.environment.packages
-    yield "environment", f"Python {manifest.environment.python}, {len(packages)} packages"
-    yield "exactness", f"{manifest.exactness.profile}, {manifest.exactness.threads} thread(s)"
-    for kept in manifest.checkpoints:
-        yield "checkpoint", f"{kept.path}, step {kept.step}, tensors {kept.tensor_digest[:12]}"
-    for made in manifest.products:
-        yield "product", f"{made.path}, sha256 {made.sha256[:12]}"
-    quality = figures(manifest.metrics)
-    if quality:
-        yield "quality", quality
-    yield "time", duration(sum(attempt.seconds for attempt in manifest.attempts))

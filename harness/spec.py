@@ -124,13 +124,14 @@ def read_spec(path: str | Path, sets: Sequence[str] = ()) -> RunSpec:
     UserError
         The file cannot be read.
     """
-    from harness.spec_check import SpecReader
-    from harness.spec_rules import rule_problems
     from harness.yaml_loader import split_lines, with_source_lines
 
     raw = _read_bytes(Path(path))
-    reader = SpecReader()
     root, problems = _load_root(raw, str(path))
+    from harness.spec_check import SpecReader  # the text is YAML, so it is worth loading what judges it
+    from harness.spec_rules import rule_problems
+
+    reader = SpecReader()
     reader.read(root)
     given, given_problems = _read_sets(sets)
     text = raw.decode("utf-8-sig")

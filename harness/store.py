@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import re
-import secrets
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -197,6 +196,8 @@ def create_run(runs_dir: Path, name: str) -> HeldRun:
 
 
 def _make_unique(runs_dir: Path, name: str) -> Path:
+    import secrets
+
     while True:
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         path = runs_dir / f"{name}-{stamp}-{secrets.token_hex(3)}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import importlib.util
 import json
 import os
@@ -70,6 +69,8 @@ class LocalExecutor:
 
     def _torch_can_drive_a_gpu(self) -> bool:
         # Asked in a process of its own: the host side never imports torch.
+        import importlib.metadata
+
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             if importlib.metadata.version("torch").endswith("+cpu"):
                 return False

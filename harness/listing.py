@@ -1,0 +1,72 @@
+"""Runs that there are, as lines for a person, or as JSON for a program."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness.manifest import Manifest, read_manifest, summary
+from harness.report import as_json, table, word
+from harness.screen import duration, figures
+from harness.store import MANIFEST, read_events, run_folders
+
+__all__ = ["list_json", "list_lines", "show_json", "show_lines"]
+
+
+def list_json(runs_dir: Path) -> str:
+    """Render all runs of a folder as a JSON array."""
+    return as_json([summary(path) for path in run_folders(runs_dir)])
+
+
+def list_lines(runs_dir: Path) -> Iterator[str]:
+    """List all runs of a folder, the oldest first."""
+    found = [summary(path) for path in run_folders(runs_dir)]
+    for facts in sorted(found, key=lambda facts: str(facts["created"])):
+        yield f"{facts['status']:<12}{facts['created'] or '?':<31}{Path(facts['path']).name}"
+    if not found:
+        yield f"there are no runs in {runs_dir}"
+
+
+def show_json(path: Path) -> str:
+    """Return the manifest as JSON; without one, the run's state and its journal."""
+    if (path / MANIFEST).is_file():
+        read_manifest(path)
+        return (path / MANIFEST).read_text(encoding="ascii").rstrip("\n")
+    return as_json({**summary(path), "journal": read_events(path)})
+
+
+def show_lines(path: Path) -> Iterator[str]:
+    """Say what a run was and what came out; without a manifest, what its journal tells."""
+    if (path / MANIFEST).is_file():
+        yield from table(_manifest_rows(path, read_manifest(path)))
+        return
+    facts = summary(path)
+    yield from table(iter([("status", facts["status"]), ("name", facts["name"]), ("folder", str(path))]))
+    for event in read_events(path):
+        more = {name: value for name, value in event.items() if name not in {"event", "time"}}
+        yield f"  {event.get('time', '?')}  {event.get('event', '?')}  {word(more) if more else ''}".rstrip()
+
+
+def _manifest_rows(path: Path, manifest: Manifest) -> Iterator[tuple[str, str]]:
+    yield "status", manifest.status + (f": {manifest.error}" if manifest.error else "")
+    yield "name", manifest.name
+    yield "created", manifest.created
+    yield "folder", str(path)
+    if manifest.rerun_of is not None:
+        yield "repeats", f"{manifest.rerun_of.run} ({manifest.rerun_of.kind})"
+    for record in manifest.data:
+        yield record.role, f"{record.name}, sha256 {record.sha256[:12]}"
+    changes = ", with uncommitted changes" if manifest.code.dirty else ""
+    commit = f"commit {manifest.code.commit[:12]}{changes}, " if manifest.code.commit else ""
+    yield "code", f"{commit}source {manifest.code.source_digest[:12]}"
+    packages = manifest.environment.packages
+    yield "environment", f"Python {manifest.environment.python}, {len(packages)} packages"
+    yield "exactness", f"{manifest.exactness.profile}, {manifest.exactness.threads} thread(s)"
+    for kept in manifest.checkpoints:
+        yield "checkpoint", f"{kept.path}, step {kept.step}, tensors {kept.tensor_digest[:12]}"
+    for made in manifest.products:
+        yield "product", f"{made.path}, sha256 {made.sha256[:12]}"
+    quality = figures(manifest.metrics)
+    if quality:
+        yield "quality", quality
+    yield "time", duration(sum(attempt.seconds for attempt in manifest.attempts))
