@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.code_capture import source_root
-from harness.errors import ExitCode, UserError
+from harness.errors import ExitCode
 
 if TYPE_CHECKING:
     from harness.executors.base import Executor
@@ -63,7 +63,7 @@ def resolve_spec(
     from harness.spec import read_spec
 
     executor = _build_executor(executor_name)
-    spec = read_spec(spec_path, (*sets, *_device_sets(device)))
+    spec = read_spec(spec_path, sets, device)
     resolution = resolve(
         spec,
         executor.inventory(),
@@ -89,15 +89,6 @@ def fetch_scans(spec_path: Path, sets: tuple[str, ...], data_dirs: tuple[Path, .
     for role, scan in found.items():
         place = scan.path or "simulated by the run, nothing to fetch"
         click.echo(f"{role:<11}{place}")
-
-
-def _device_sets(device: str | None) -> tuple[str, ...]:
-    if device is None:
-        return ()
-    kind, _, number = device.partition(":")
-    if kind not in {"cpu", "cuda"} or not (number.isdecimal() or ":" not in device):
-        raise UserError(f"--device is {device!r}: write cpu, cuda, or cuda:2 for two devices")
-    return f"execution.accelerator={kind}", *((f"execution.n_devices={number}",) if number else ())
 
 
 def repeat_run(

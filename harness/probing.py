@@ -47,7 +47,7 @@ def probe_execution(spec: RunSpec, inventory: Inventory) -> tuple[Value, list[Pr
         refuse("execution.strategy", f"{strategy} shards weights over devices, but {cure}")
     logger = spec.get("execution.logger_backend")
     if logger in _LOGGER_PACKAGES and logger not in inventory.packages:
-        cure = f"pip install {logger}"
+        cure = f"install the extra [{logger}] or choose another backend"
         refuse("execution.logger_backend", f"needs the package {logger}, which is not installed: {cure}")
     image = spec.get("container.image", "none")
     if image != "none" and not inventory.offers_containers:

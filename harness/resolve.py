@@ -14,7 +14,7 @@ from harness.inventory import Inventory
 from harness.probing import probe_execution, probe_profile
 from harness.resolved import SOURCE_KEYS, Exactness, FileSource, ResolvedRun, SimulatedSource, Source
 from harness.sources import Fetch, FoundScan, find_sources
-from harness.spec import SET_FILE, RunSpec
+from harness.spec import RunSpec, is_from_option
 from harness.spec_blocks import ContainerBlock, ExactnessBlock, ProductsBlock, RunBlock
 from ptycho_torch.config_factory import create_training_payload
 from ptycho_torch.errors import ConfigError
@@ -118,7 +118,7 @@ def _is_said(problem: Problem, known: list[Problem]) -> bool:
 
 def _position(problem: Problem) -> tuple[bool, int, int]:
     place = problem.place
-    return (False, 0, 0) if place is None else (place.file == SET_FILE, place.line, place.column)
+    return (False, 0, 0) if place is None else (is_from_option(problem), place.line, place.column)
 
 
 def _without_folders(origins: Mapping[str, Origin]) -> dict[str, Origin]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -15,9 +16,9 @@ if TYPE_CHECKING:
     from harness.yaml_nodes import MappingNode
     from ptycho_torch.layers import Place, Value
 
-__all__ = ["SET_FILE", "RunSpec", "load_spec", "read_spec"]
+__all__ = ["RunSpec", "is_from_option", "load_spec", "read_spec", "show_source"]
 
-SET_FILE = "--set"
+SET_OPTION, DEVICE_OPTION = "--set", "--device"
 """What stands for the file in the place of an override; its line is the option's number."""
 
 
@@ -41,8 +42,8 @@ class RunSpec:
         Dotted key of everything present, legal or not, with its place.
     problems
         What is wrong with it so far; :func:`load_spec` lets no spec with problems pass.
-    set_options
-        The ``--set`` options as they were given.
+    options
+        ``--set`` and ``--device`` to the texts that were given with them.
     """
 
     path: str
@@ -52,7 +53,7 @@ class RunSpec:
     blocks: Mapping[str, Place]
     keys: Mapping[str, Place]
     problems: tuple[Problem, ...] = ()
-    set_options: tuple[str, ...] = ()
+    options: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -114,8 +115,15 @@ def load_spec(path: str | Path, sets: Sequence[str] = ()) -> RunSpec:
     return spec
 
 
-def read_spec(path: str | Path, sets: Sequence[str] = ()) -> RunSpec:
+def read_spec(path: str | Path, sets: Sequence[str] = (), device: str | None = None) -> RunSpec:
     """Read a spec and keep its problems, for a caller that adds more before it reports them.
+
+    Parameters
+    ----------
+    path, sets
+        As for :func:`load_spec`.
+    device
+        ``cpu``, ``cuda`` or ``cuda:2``: short for the accelerator and the number of devices; beats `sets`.
 
     Raises
     ------
@@ -134,6 +142,7 @@ def read_spec(path: str | Path, sets: Sequence[str] = ()) -> RunSpec:
     reader = SpecReader()
     reader.read(root)
     given, given_problems = _read_sets(sets)
+    _read_device(device, given)
     text = raw.decode("utf-8-sig")
     lines = split_lines(text)
     spec = RunSpec(
@@ -143,29 +152,30 @@ def read_spec(path: str | Path, sets: Sequence[str] = ()) -> RunSpec:
         sets=MappingProxyType(given.leaves),
         blocks=MappingProxyType({**given.blocks, **reader.blocks}),
         keys=MappingProxyType({**reader.keys, **given.keys}),
-        set_options=tuple(sets),
+        options=MappingProxyType({SET_OPTION: tuple(sets), DEVICE_OPTION: (device or "",)}),
     )
     unreadable = {problem.place for problem in (*problems, *given_problems)}
     judged = [*reader.problems, *given.problems, *rule_problems(spec)]
     found = [*problems, *given_problems, *(one for one in judged if one.place not in unreadable)]
-    shown = with_source_lines([problem for problem in found if not _is_from_set(problem)], lines)
+    shown = with_source_lines([problem for problem in found if not is_from_option(problem)], lines)
     shown.sort(key=lambda problem: (problem.place.line, problem.place.column) if problem.place else (0, 0))
-    from_sets = [show_source(spec, problem) for problem in found if _is_from_set(problem)]
+    from_sets = [show_source(spec, problem) for problem in found if is_from_option(problem)]
     return dataclasses.replace(spec, problems=(*shown, *from_sets))
 
 
 def show_source(spec: RunSpec, problem: Problem) -> Problem:
-    """Give a problem the line of the spec, or the ``--set`` option, that it points at."""
+    """Give a problem the line of the spec, or the option, that it points at."""
     if problem.place is None or problem.source_line is not None:
         return problem
     from harness.yaml_loader import split_lines, with_source_lines
 
-    lines = spec.set_options if _is_from_set(problem) else split_lines(spec.text)
+    lines = spec.options[problem.place.file] if is_from_option(problem) else split_lines(spec.text)
     return with_source_lines([problem], lines)[0]
 
 
-def _is_from_set(problem: Problem) -> bool:
-    return problem.place is not None and problem.place.file == SET_FILE
+def is_from_option(problem: Problem) -> bool:
+    """Whether a problem is of a value that was given on the command line."""
+    return problem.place is not None and problem.place.file in {SET_OPTION, DEVICE_OPTION}
 
 
 def _read_bytes(path: Path) -> bytes:
@@ -206,13 +216,13 @@ def _read_sets(sets: Sequence[str]) -> tuple[SpecReader, list[Problem]]:
     merged, problems = SpecReader(), []
     for number, option in enumerate(sets, start=1):
         key, separator, text = option.partition("=")
-        place = Place(SET_FILE, number, 1)
+        place = Place(SET_OPTION, number, 1)
         if not separator or not key.strip():
             problems.append(Problem("write --set key=value (training.epochs=20)", place, source_line=option))
             continue
         try:
             node, found = load_yaml(
-                text.encode("utf-8", "surrogateescape") or b"~", SET_FILE, line=number, column=len(key) + 2
+                text.encode("utf-8", "surrogateescape") or b"~", SET_OPTION, line=number, column=len(key) + 2
             )
         except SpecError as error:
             problems += [dataclasses.replace(problem, source_line=option) for problem in error.problems]
@@ -227,3 +237,17 @@ def _read_sets(sets: Sequence[str]) -> tuple[SpecReader, list[Problem]]:
         merged.blocks.update(one.blocks)
         merged.keys.update(one.keys)
     return merged, problems
+
+
+def _read_device(device: str | None, given: SpecReader) -> None:
+    from ptycho_torch.layers import Place, Value
+
+    if device is None:
+        return
+    match = re.fullmatch("(cpu|cuda)(?::([0-9]{1,4}))?", device)
+    if match is None:
+        raise UserError(f"--device is {device!r}: write cpu, cuda, or cuda:2 for two devices")
+    values = {"execution.accelerator": Value(match[1], Place(DEVICE_OPTION, 1, 1))}
+    if match[2]:
+        values["execution.n_devices"] = Value(int(match[2]), Place(DEVICE_OPTION, 1, match.start(2) + 1))
+    given.leaves.update(values)

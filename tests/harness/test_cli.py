@@ -95,6 +95,19 @@ def test_device_is_short_for_two_overrides(
     assert f'execution.accelerator = "{accelerator}"  (explicit override' in capsys.readouterr().out
 
 
+def test_a_device_that_is_not_there_is_blamed_on_the_option_that_named_it(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if "cuda" in bench.executor().inventory().accelerators:
+        pytest.skip("there is a graphics card here, so there is nothing to refuse")
+    assert harness(bench, "plan", str(bench.spec), "--set", "epochs=3", "--device", "cuda:2") == 2
+    said = capsys.readouterr().err.splitlines()
+    assert said[0].startswith("--device:1:1 execution.accelerator: asks for a GPU")
+    assert said[1:3] == ["    cuda:2", "    ^"]
+    assert said[3].startswith("--device:1:6 execution.n_devices: is 2")
+    assert said[4:] == ["    cuda:2", "         ^"]
+
+
 @pytest.mark.parametrize("device", ["tpu", "cuda:", "cuda:x", ""])
 def test_a_device_that_is_none_is_refused(
     bench: Bench, capsys: pytest.CaptureFixture[str], device: str
