@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -62,7 +61,10 @@ _device: Callable[[Any], Any] = click.option(
     "--device", metavar="cpu|cuda[:n]", help="Short for the accelerator and the number of devices."
 )
 _executor: Callable[[Any], Any] = click.option(
-    "--executor", "executor_name", default="local", show_default=True, help="Where the run executes."
+    "--executor",
+    "executor_name",
+    metavar="local|docker",
+    help="Where the run executes; by default in a container where the spec, or the run, names an image.",
 )
 _json: Callable[[Any], Any] = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _run: Callable[[Any], Any] = click.argument("run_name", metavar="RUN")
@@ -73,6 +75,7 @@ _repeat_options = _options(
     _runs_dir,
     _data_dir,
     _executor,
+    click.option("--image", metavar="cpu|cuda|DIGEST", help="Another image than the one RUN was made in."),
     click.option("--regardless", is_flag=True, help="Go on although data, code or environment differ."),
 )
 
@@ -118,7 +121,12 @@ def plan_command(as_json: bool, **choice: Any) -> None:
     from harness.report import plan_json, plan_lines
 
     plan = make_plan(
-        resolved, "RUN_DIR", python=executor.python, packages=executor.packages, caller=os.environ
+        resolved,
+        "RUN_DIR",
+        python=executor.python,
+        packages=executor.packages,
+        caller=executor.caller,
+        inputs=inputs.values(),
     )
     _print(plan_json(plan, resolved, inputs) if as_json else plan_lines(plan, resolved, inputs))
 

@@ -19,6 +19,7 @@ __all__ = [
     "Code",
     "StoredFile",
     "capture_code",
+    "copy_code",
     "digest_of_files",
     "distance",
     "git",
@@ -189,6 +190,22 @@ def capture_code(root: Path, run_dir: Path) -> Code:
         write_durably(run_dir / PATCH, patch)
         stored_patch = StoredFile(PATCH, hashlib.sha256(patch).hexdigest())
     return Code(digest_of_files(files), files, commit, tree, bool(patch), stored_patch, None, left_out)
+
+
+def copy_code(run_dir: Path, code: Code, into: Path) -> Code:
+    """Record the code of another run into a run folder, for a run that executes just that code.
+
+    Parameters
+    ----------
+    run_dir, code
+        The other run's folder, and what its manifest says about the code.
+    into
+        The run folder.
+    """
+    (into / "code").mkdir(exist_ok=True)
+    for stored in filter(None, (code.patch, code.archive)):
+        write_durably(into / stored.path, (run_dir / stored.path).read_bytes())
+    return code
 
 
 def _changes(root: Path, commit: str, run_dir: Path) -> tuple[str, bytes, tuple[str, ...]]:

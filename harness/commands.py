@@ -37,18 +37,12 @@ def _data_folders(data_dirs: tuple[Path, ...]) -> tuple[Path, ...]:
 
 
 def _fetcher(*, may_download: bool) -> Fetcher:
-    from harness.fetch import Fetcher, cache_folder
+    from harness.cache import cache_folder
+    from harness.fetch import Fetcher
     from harness.screen import DownloadBar
 
     bar = DownloadBar() if may_download else None
     return Fetcher(cache_folder() / "data", bar, may_download=may_download)
-
-
-def _build_executor(name: str) -> Executor:
-    from harness.executors import EXECUTORS
-
-    executor: Executor = EXECUTORS[name]()
-    return executor
 
 
 def resolve_spec(
@@ -56,14 +50,15 @@ def resolve_spec(
     sets: tuple[str, ...],
     device: str | None,
     data_dirs: tuple[Path, ...],
-    executor_name: str,
+    executor_name: str | None,
     may_download: bool = False,
 ) -> tuple[Executor, RunSpec, ResolvedRun, Mapping[str, str]]:
+    from harness.placing import executor_for_spec
     from harness.resolve import resolve
     from harness.spec import read_spec
 
-    executor = _build_executor(executor_name)
     spec = read_spec(spec_path, sets, device)
+    executor = executor_for_spec(spec, executor_name)
     resolution = resolve(
         spec,
         executor.inventory(),
@@ -96,20 +91,23 @@ def repeat_run(
     run_name: str,
     runs_dir: Path,
     data_dirs: tuple[Path, ...],
-    executor_name: str,
+    executor_name: str | None,
+    image: str | None,
     regardless: bool,
 ) -> tuple[Mapping[str, Any], Finished]:
+    from harness.placing import executor_for_run
     from harness.repeat import load, locate_data, repeat
     from harness.screen import watching
     from harness.store import find_run
 
     recorded = load(find_run(run_name, runs_dir))
+    executor = executor_for_run(recorded.path.name, recorded.manifest, executor_name, image)
     found = locate_data(recorded, _data_folders(data_dirs), _fetcher(may_download=True))
     with watching() as look:
         finished = repeat(
             recorded,
             kind,
-            _build_executor(executor_name),
+            executor,
             runs_dir=runs_dir,
             root=source_root(),
             found=found,
@@ -121,20 +119,33 @@ def repeat_run(
 
 
 def restore_run(
-    run_name: str, runs_dir: Path, data_dirs: tuple[Path, ...], executor_name: str, regardless: bool
+    run_name: str,
+    runs_dir: Path,
+    data_dirs: tuple[Path, ...],
+    executor_name: str | None,
+    image: str | None,
+    regardless: bool,
 ) -> None:
-    from harness.fetch import cache_folder
+    from harness.cache import cache_folder
     from harness.manifest import read_manifest
     from harness.restore import Restored, hand_over, restore_environment, restore_tree
     from harness.store import find_run
 
     path = find_run(run_name, runs_dir)
     manifest = read_manifest(path)
+    if (
+        image is not None
+        or (executor_name or ("docker" if manifest.environment.image else "local")) != "local"
+    ):
+        raise UserError(
+            "--restore rebuilds a native environment: add --executor local; "
+            "a container's environment is its image, which `harness image build` makes"
+        )
     cache = cache_folder().resolve()
     click.echo(f"rebuilding code and environment in {cache}", err=True)
     tree = restore_tree(path, manifest.code, source_root(), cache)
     python = restore_environment(path, manifest, tree, cache, os.environ)
-    arguments = ["rerun", str(path), "--runs-dir", str(runs_dir.resolve()), "--executor", executor_name]
+    arguments = ["rerun", str(path), "--runs-dir", str(runs_dir.resolve()), "--executor", "local"]
     arguments += [
         word for folder in _data_folders(data_dirs) for word in ("--data-dir", str(folder.resolve()))
     ]

@@ -87,9 +87,18 @@ def environment_differences(
     was_libc, now_libc = (one.system.get("libc", "unknown") for one in (was, now))
     if was_libc != now_libc:
         yield Difference("environment", f"C library {was_libc} -> {now_libc}")
+    was_image, now_image = (_image_in_words(one) for one in (was, now))
+    if was_image != now_image:
+        yield Difference("environment", f"image {was_image} -> {now_image}", matters=False)
     was_cards, now_cards = (cards_in_words(one) or "none" for one in (was, now))
     if was_cards != now_cards:
         yield Difference("environment", f"graphics card {was_cards} -> {now_cards}", matters=on_gpu)
+
+
+def _image_in_words(environment: Environment) -> str:
+    if environment.image is None:
+        return "none"
+    return f"{environment.image.id[:19]} (build id {(environment.image.build_id or 'none')[:12]})"
 
 
 def cards_in_words(environment: Environment) -> str:

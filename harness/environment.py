@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import importlib.metadata
 
 from harness.build_id import read_build_record
+from harness.images import ImageIdentity
 
 __all__ = [
     "LOCK_COPY",
@@ -107,6 +108,8 @@ class Environment:
         The lock file of the source tree; None where there is none.
     system
         Kernel, machine and C library.
+    image
+        The container image that it stands in; None outside one.
     process
         What the worker reported about itself: the digest of the source files that it runs. Its threads,
         dispatch targets and library versions stand in the manifest's ``exactness.observed``.
@@ -122,6 +125,7 @@ class Environment:
     cpu: Cpu
     gpu: tuple[Gpu, ...]
     system: Mapping[str, str]
+    image: ImageIdentity | None = None
     process: Mapping[str, Any] = field(default_factory=dict)
     build_id: str | None = None
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from harness.errors import UserError
 
-__all__ = ["Bar", "Fetcher", "cache_folder"]
+__all__ = ["Bar", "Fetcher"]
 
 
 class Bar(Protocol):
@@ -29,15 +27,6 @@ class Bar(Protocol):
     def close(self) -> None:
         """Take the bar down."""
         ...
-
-
-def cache_folder(environ: Mapping[str, str] | None = None) -> Path:
-    """Return the folder of downloads: ``HARNESS_CACHE``, or the user's cache folder."""
-    known = os.environ if environ is None else environ
-    if known.get("HARNESS_CACHE"):
-        return Path(known["HARNESS_CACHE"])
-    base = known.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(base) / "ptychopinn-harness"
 
 
 class Fetcher:

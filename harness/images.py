@@ -23,7 +23,9 @@ __all__ = [
     "ImageIdentity",
     "MissingImageError",
     "connect",
+    "engine_errors",
     "identify",
+    "last_words",
 ]
 
 REPOSITORY = "ptychopinn-harness"
@@ -90,7 +92,6 @@ def connect(timeout_s: int = 60) -> DockerClient:
     """
     try:
         from docker.client import DockerClient
-        from docker.errors import DockerException
     except ModuleNotFoundError as error:
         raise EngineError(
             "the Docker SDK is not installed in this environment: pip install 'docker>=7', or make host-env"
@@ -105,9 +106,9 @@ def connect(timeout_s: int = 60) -> DockerClient:
     try:
         client = DockerClient(base_url=address, timeout=timeout_s)
         client.ping()
-    except (DockerException, OSError) as error:
+    except engine_errors() as error:
         raise EngineError(
-            f"the Docker engine at {address} does not answer ({_last_words(error)}): "
+            f"the Docker engine at {address} does not answer ({last_words(error)}): "
             "see its log, and start it again: systemctl restart docker"
         ) from error
     return client
@@ -133,8 +134,18 @@ def _knock(path: str) -> None:
     raise EngineError(f"{problem}: {cure}")
 
 
-def _last_words(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+def engine_errors() -> tuple[type[Exception], ...]:
+    """Return the exceptions by which a request to the engine fails, the SDK's and what it lets through."""
+    from docker.errors import DockerException
+    from urllib3.exceptions import HTTPError
+
+    return DockerException, OSError, HTTPError
+
+
+def last_words(error: BaseException) -> str:
+    """Return what an error says, on one line; the engine's own words where it is the engine's."""
+    text = getattr(error, "explanation", None) or error
+    return " ".join(str(text).split()) or type(error).__name__
 
 
 def identify(client: DockerClient, reference: str) -> ImageIdentity:

@@ -31,8 +31,12 @@ class Inventory:
         Main memory in bytes; 0 where it is not known.
     packages
         Import names of the optional packages installed there (``tensorboard``, ``mlflow``, ``wandb``).
-    offers_containers
-        Whether the executor runs the work inside a container image.
+    is_in_image
+        Whether a run there executes inside a container image.
+    image
+        Digest of the image that the executor starts for the work; None where it starts none.
+    why_no_gpu
+        Why there is no usable GPU, with the cure; empty where nobody knows more than that.
     """
 
     executor: str
@@ -44,4 +48,6 @@ class Inventory:
     gpu_names: tuple[str, ...] = ()
     memory_bytes: int = 0
     packages: frozenset[str] = frozenset()
-    offers_containers: bool = False
+    is_in_image: bool = False
+    image: str | None = None
+    why_no_gpu: str = ""

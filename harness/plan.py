@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -12,9 +12,10 @@ from ptycho_torch.profiles import environment as profile_environment
 if TYPE_CHECKING:
     from harness.resolved import ResolvedRun, Source
 
-__all__ = ["PASSED_ON", "Estimate", "Plan", "estimate", "make_plan", "worker_environment"]
+__all__ = ["PASSED_ON", "Estimate", "Limits", "Plan", "estimate", "make_plan", "worker_environment"]
 
-_FROM_CALLER = ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
+_CACHES = ("MPLCONFIGDIR", "XDG_CACHE_HOME", "TORCHINDUCTOR_CACHE_DIR")
+_FROM_CALLER = ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", *_CACHES)
 PASSED_ON = frozenset({*_FROM_CALLER, "PYTHONPATH"})
 """Variables of the worker that hold this machine's paths or cards; they change no result."""
 
@@ -28,6 +29,9 @@ _PATTERNS_STITCHED_PER_SECOND = 25.0
 _START_SECONDS = 10.0
 _IMPORTS_GB = 0.5
 _BATCH_GB_PER_PATTERN = 0.02
+_LEAST_MEMORY_GB = 4
+_MEMORY_MARGIN = 4
+_UNITS = {"m": 2**20, "g": 2**30}
 _BYTES_PER_PIXEL = 12
 """A scan's frames are held as amplitudes, and for a while as they were read."""
 
@@ -52,6 +56,29 @@ class Estimate:
 
 
 @dataclass(frozen=True)
+class Limits:
+    """How much of the machine a run may take where it is kept apart from it.
+
+    Parameters
+    ----------
+    memory_bytes, shm_bytes
+        Main memory, and the part of it that is shared between processes.
+    cpus
+        Processor time, in cores.
+    cpuset
+        The cores it is kept on; None: any.
+    pids
+        Processes and threads.
+    """
+
+    memory_bytes: int
+    shm_bytes: int
+    cpus: float
+    cpuset: str | None
+    pids: int
+
+
+@dataclass(frozen=True)
 class Plan:
     """What an executor is to start.
 
@@ -65,12 +92,21 @@ class Plan:
         The worker's whole environment.
     estimate
         How long it will take and how much memory.
+    inputs
+        Absolute paths of the data, which are only read.
+    image
+        The image to start in, by its digest; ``none`` outside a container.
+    limits
+        What a container may take; nothing keeps a native run to them.
     """
 
     run_dir: str
     argv: tuple[str, ...]
     environment: Mapping[str, str]
     estimate: Estimate
+    inputs: tuple[str, ...]
+    image: str
+    limits: Limits
 
 
 def worker_environment(
@@ -83,8 +119,8 @@ def worker_environment(
     profile, threads
         The exactness profile.
     caller
-        The caller's environment; what finds programs, home and temporary files is passed on, as are the
-        chosen graphics cards. Locale, time zone and Python's own variables are not.
+        The caller's environment; what finds programs, home, caches and temporary files is passed on, as are
+        the chosen graphics cards. Locale, time zone and Python's own variables are not.
     packages
         Folder that holds the packages; None when the interpreter finds them by itself.
     """
@@ -97,7 +133,13 @@ def worker_environment(
 
 
 def make_plan(
-    resolved: ResolvedRun, run_dir: str, *, python: str, packages: str | None, caller: Mapping[str, str]
+    resolved: ResolvedRun,
+    run_dir: str,
+    *,
+    python: str,
+    packages: str | None,
+    caller: Mapping[str, str],
+    inputs: Iterable[str] = (),
 ) -> Plan:
     """Plan the worker of a resolved run.
 
@@ -111,14 +153,36 @@ def make_plan(
         The interpreter that starts the worker.
     packages, caller
         As in :func:`worker_environment`.
+    inputs
+        Absolute paths of the data.
     """
-    exactness = resolved.exactness
+    exactness, forecast = resolved.exactness, estimate(resolved)
     return Plan(
         run_dir=run_dir,
         argv=(python, "-m", "harness.worker", run_dir),
         environment=worker_environment(exactness.profile, exactness.threads, caller, packages),
-        estimate=estimate(resolved),
+        estimate=forecast,
+        inputs=tuple(sorted(set(inputs))),
+        image=resolved.container.image,
+        limits=_limits(resolved, forecast),
     )
+
+
+def _limits(resolved: ResolvedRun, forecast: Estimate) -> Limits:
+    asked = resolved.container
+    gigabytes = max(_LEAST_MEMORY_GB, math.ceil(_MEMORY_MARGIN * forecast.memory_gb))
+    helpers = resolved.payload.execution_config.num_workers + 1
+    return Limits(
+        memory_bytes=_in_bytes(asked.memory or f"{gigabytes}g"),
+        shm_bytes=_in_bytes(asked.shm_size),
+        cpus=asked.cpus or float(resolved.exactness.threads + helpers),
+        cpuset=asked.cpuset,
+        pids=asked.pids,
+    )
+
+
+def _in_bytes(size: str) -> int:
+    return int(size[:-1]) * _UNITS[size[-1]]
 
 
 def estimate(resolved: ResolvedRun) -> Estimate:

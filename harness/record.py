@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from harness.resolved import ResolvedRun
     from ptycho_torch.layers import Place
 
-__all__ = ["Circumstances", "compose", "missing_outcome"]
+__all__ = ["Circumstances", "compose", "explained", "missing_outcome"]
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,13 @@ def missing_outcome(exit_status: int, stops_asked: int) -> Outcome:
         return Outcome("failed", f"the worker was killed (SIGKILL), often for want of memory: see {LOG}")
     how = f"signal {-exit_status}" if exit_status < 0 else f"status {exit_status}"
     return Outcome("failed", f"the worker ended with {how} and left no outcome: see {LOG}")
+
+
+def explained(outcome: Outcome, reason: str | None) -> Outcome:
+    """Add to an outcome what the executor knows about an end that was not the worker's own doing."""
+    if reason is None or outcome.status in {"completed", "collapsed"}:
+        return outcome
+    return dataclasses.replace(outcome, error="; ".join(filter(None, (outcome.error, reason))))
 
 
 def compose(run_dir: Path, resolved: ResolvedRun, outcome: Outcome, around: Circumstances) -> Manifest:
@@ -182,6 +190,8 @@ def _compared(
     facts.update({kept.path: kept.tensor_digest for kept in outcome.checkpoints})
     facts.update({made.path: made.sha256 for made in outcome.products})
     facts.update(_flat("metrics", plain(outcome.metrics)))
+    if around.environment.image is not None:
+        facts["environment.image"] = around.environment.image.id
     if "metrics.csv" in files:
         facts["metrics.csv"] = files["metrics.csv"].sha256
     return facts

@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from harness.code_capture import distance, source_files, work_tree
+from harness.adapted import with_data, with_image
+from harness.code_capture import Code, distance, source_files, work_tree
 from harness.compare import Difference, Found, code_differences, data_differences, environment_differences
 from harness.errors import ExitCode, UserError
+from harness.executors.base import ImageExecutor
 from harness.manifest import DamagedError, Manifest, RepeatedRun, damaged_files, read_manifest
 from harness.run import Finished, Job, exit_code, run
 from harness.store import INPUTS, RESOLVED, file_digest, read_json
@@ -176,7 +178,7 @@ def differences(
         The data that :func:`locate_data` found.
     """
     manifest = recorded.manifest
-    files = source_files(root)
+    files = executor.source_files()
     commit = work_tree(root)
     old = manifest.code.commit
     apart = distance(root, old, commit) if old and commit and old != commit else "of unknown distance"
@@ -245,39 +247,19 @@ def repeat(
         warn(str(one))
     inputs = {role: str(place.path) for role, place in found.items()}
     origin = RepeatedRun(kind, recorded.path.name, recorded.manifest.manifest_digest)
-    job = Job(_accepting(recorded.resolved, found), recorded.manifest.spec, inputs, origin)
+    resolved = with_data(recorded.resolved, found)
+    if isinstance(executor, ImageExecutor):
+        resolved = with_image(resolved, executor.image_id(), executor.name)
+    else:
+        resolved = with_image(resolved, "none", executor.name)
+    job = Job(resolved, recorded.manifest.spec, inputs, origin, _code_of(recorded, executor, root))
     return run(job, executor, runs_dir, root=root, look=look)
 
 
-def _accepting(resolved: ResolvedRun, found: Mapping[str, Found]) -> ResolvedRun:
-    """Put the data that were found in the place of those that were recorded."""
-    from ptycho_torch.headers import read_header
-    from ptycho_torch.layers import Origin, Shadowed
-
-    sources = dict(resolved.sources)
-    values, origins, notes = dict(resolved.own_values), dict(resolved.own_origins), list(resolved.notes)
-    for role, place in found.items():
-        source = sources[role]
-        if source.kind != "file" or place.path is None or place.sha256 in {None, source.sha256}:
-            continue
-        name, key = place.path.name, f"data.{role}.sha256"
-        sources[role] = dataclasses.replace(
-            source,
-            name=name,
-            sha256=str(place.sha256),
-            size=place.path.stat().st_size,
-            header=dataclasses.replace(read_header(place.path), file=name),
-            url=None,
-        )
-        if values.get(key) is not None:
-            was = origins[key]
-            hidden = Shadowed(values[key], was.layer, was.place)
-            origins[key] = Origin("explicit override", None, "--regardless", (hidden, *was.shadowed))
-            values[key] = place.sha256
-        notes.append(f"data.{role} is not the recorded file: --regardless took {name}")
-    return dataclasses.replace(
-        resolved, sources=sources, own_values=values, own_origins=origins, notes=tuple(notes)
-    )
+def _code_of(recorded: Recorded, executor: Executor, root: Path) -> tuple[Path, Code] | None:
+    # An image holds the code that it was made from, which the checkout may have left behind since.
+    held, code = executor.source_files(), recorded.manifest.code
+    return (recorded.path, code) if held == code.files and held != source_files(root) else None
 
 
 def rerun_exit_code(recorded: Mapping[str, Any], finished: Finished) -> ExitCode:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import json
 import shlex
@@ -47,6 +48,8 @@ def plan_json(plan: Plan, resolved: ResolvedRun, inputs: Mapping[str, str]) -> s
             "argv": plan.argv,
             "environment": plan.environment,
             "inputs": inputs,
+            "image": plan.image,
+            "limits": dataclasses.asdict(plan.limits),
             "estimate": {
                 "cpu_seconds": round(plan.estimate.cpu_seconds, 1),
                 "wall_seconds": round(plan.estimate.wall_seconds, 1),
@@ -80,6 +83,15 @@ def plan_lines(plan: Plan, resolved: ResolvedRun, inputs: Mapping[str, str]) -> 
         yield "execution", f"{execution.accelerator}, {execution.n_devices} device(s)"
         yield "exactness", f"{resolved.exactness.profile}, {resolved.exactness.threads} thread(s)"
         yield "inputs", resolved.digest
+        if plan.image != "none":
+            limits = plan.limits
+            kept_on = f" of {limits.cpuset}" if limits.cpuset else ""
+            yield "image", plan.image
+            yield (
+                "limits",
+                f"memory {limits.memory_bytes / 2**30:g} GB, /dev/shm {limits.shm_bytes / 2**30:g} GB,"
+                f" {limits.cpus:g} cores{kept_on}, {limits.pids} pids",
+            )
         yield "command", shlex.join(plan.argv)
         yield "environment", " ".join(f"{name}={value}" for name, value in sorted(plan.environment.items()))
         yield "time", f"about {duration(estimate.wall_seconds)} ({estimate.cpu_seconds:.0f} CPU-seconds)"

@@ -11,7 +11,7 @@ from typing import Any
 from harness.errors import Problem, SpecError
 from harness.fitting import misfits
 from harness.inventory import Inventory
-from harness.probing import probe_execution, probe_profile
+from harness.probing import probe_container, probe_execution, probe_profile
 from harness.resolved import SOURCE_KEYS, Exactness, FileSource, ResolvedRun, SimulatedSource, Source
 from harness.sources import Fetch, FoundScan, find_sources
 from harness.spec import RunSpec, is_from_option
@@ -83,16 +83,17 @@ def resolve(
     accelerator, probed = probe_execution(spec, inventory)
     device = accelerator.value if accelerator.value in inventory.accelerators else "cpu"
     profile, refused = probe_profile(spec, inventory, device)
+    image, unfit = probe_container(spec, inventory)
     settled = {"execution.accelerator": accelerator} if accelerator.note else {}
     payload, illegal = _payload(spec, found, settled)
-    known = [*spec.problems, *problems, *probed, *refused]
+    known = [*spec.problems, *problems, *probed, *refused, *unfit]
     known += [problem for problem in illegal if not _is_said(problem, known)]
     if known:
         raise SpecError(sorted(known, key=_position))
     if payload is None or profile is None:
         raise AssertionError("a spec without problems has a payload and a profile")
     payload = dataclasses.replace(payload, origins=_without_folders(payload.origins))
-    own = _own_leaves(spec, found, profile)
+    own = _own_leaves(spec, found, {"exactness.profile": profile, "container.image": image})
     blocks = {prefix: _block(own, prefix, block) for prefix, block in _OWN_BLOCKS.items()}
     run = ResolvedRun(
         name=blocks[""].name,
@@ -214,7 +215,7 @@ def _source(spec: RunSpec, role: str, found: FoundScan, payload: TrainingPayload
     )
 
 
-def _own_leaves(spec: RunSpec, found: Mapping[str, FoundScan], profile: Value) -> Merged:
+def _own_leaves(spec: RunSpec, found: Mapping[str, FoundScan], probed: Mapping[str, Value]) -> Merged:
     """Merge what is the run's own: the file and the command line over the blocks' defaults."""
     defaults, keys = {}, set()
     blocks = dict(_OWN_BLOCKS)
@@ -233,7 +234,7 @@ def _own_leaves(spec: RunSpec, found: Mapping[str, FoundScan], profile: Value) -
             keys.add(key)
             if field.default is not dataclasses.MISSING:
                 defaults[key] = Value(field.default)
-    settled = {} if spec.get("exactness.profile", "auto") == profile.value else {"exactness.profile": profile}
+    settled = {key: value for key, value in probed.items() if value.note}
     if spec.get("products.reconstruction") is False and spec.get("products.pictures") is None:
         settled["products.pictures"] = Value(False, note="there is no reconstruction to draw")
     given = [

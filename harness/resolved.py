@@ -132,6 +132,7 @@ class ResolvedRun(_Strict):
     def digest(self) -> str:
         """Return the sha256 of everything that was decided; the names of run and files are left out."""
         decided = {key: value for key, (value, _) in self.leaves().items() if key not in _NOT_DECIDED}
+        decided["container.image"] = _ANYWHERE
         data = {
             role: [source.sha256, source.positions, source.units] if isinstance(source, FileSource) else None
             for role, source in self.sources.items()
@@ -184,7 +185,16 @@ class ResolvedRun(_Strict):
         return made
 
 
-_NOT_DECIDED = frozenset({"name", *(f"data.{role}.{key}" for role in ROLES for key in SOURCE_KEYS)})
+_ANYWHERE = "none"
+"""What a digest holds in the place of the image: a run is the same run wherever it executes."""
+
+_NOT_DECIDED = frozenset(
+    {
+        "name",
+        *(f"data.{role}.{key}" for role in ROLES for key in SOURCE_KEYS),
+        *(f"container.{field.name}" for field in dataclasses.fields(ContainerBlock)),
+    }
+)
 
 
 def _plain(value: Any) -> Any:

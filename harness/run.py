@@ -14,13 +14,13 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from harness.code_capture import Code, capture_code
+from harness.code_capture import Code, capture_code, copy_code
 from harness.environment import LOCK_COPY, Environment
 from harness.errors import ExitCode
 from harness.manifest import Attempt, Manifest, RepeatedRun, write_manifest
 from harness.outcome import Outcome, OutcomeError, plain, read_outcome
 from harness.plan import PASSED_ON, Plan, make_plan
-from harness.record import Circumstances, compose, missing_outcome
+from harness.record import Circumstances, compose, explained, missing_outcome
 from harness.store import (
     INPUTS,
     RESOLVED,
@@ -54,12 +54,15 @@ class Job:
         Role to the absolute path of the data on this machine.
     repeats
         The run that this one repeats, if any.
+    code_of
+        The run folder, and its record, whose code the executor holds; None: it is the checkout's.
     """
 
     resolved: ResolvedRun
     spec: str
     inputs: Mapping[str, str]
     repeats: RepeatedRun | None = None
+    code_of: tuple[Path, Code] | None = None
 
 
 @dataclass(frozen=True)
@@ -138,7 +141,8 @@ def run(
                 str(path),
                 python=executor.python,
                 packages=executor.packages,
-                caller=os.environ,
+                caller=executor.caller,
+                inputs=job.inputs.values(),
             )
             attempt, outcome = _attempt(plan, executor, supervision, path)
             around = Circumstances(
@@ -174,7 +178,7 @@ def _lay_out(job: Job, executor: Executor, path: Path, root: Path) -> tuple[Code
     write_json(path / RESOLVED, job.resolved.to_json())
     # Relative, so that folder and data may move together.
     write_json(path / INPUTS, {role: os.path.relpath(place, path) for role, place in job.inputs.items()})
-    code = capture_code(root, path)
+    code = capture_code(root, path) if job.code_of is None else copy_code(*job.code_of, path)
     environment, lock = executor.environment()
     if lock is not None:
         write_durably(path / LOCK_COPY, lock)
@@ -188,14 +192,15 @@ def _attempt(
     if supervision.signals:
         return Attempt(started, 0.0, -supervision.signals[0]), missing_outcome(0, 1)
     append_event(path, "started", executor=executor.name, argv=list(plan.argv[1:-1]))
-    status = executor.execute(plan, supervision)
-    attempt = Attempt(started, round(time.monotonic() - clock, 3), status)
-    append_event(path, "worker ended", exit_status=status)
+    ending = executor.execute(plan, supervision)
+    attempt = Attempt(started, round(time.monotonic() - clock, 3), ending.exit_status)
+    append_event(path, "worker ended", exit_status=ending.exit_status)
     try:
         outcome = read_outcome(path)
     except OutcomeError as error:
         outcome = Outcome("failed", str(error))
-    return attempt, outcome or missing_outcome(status, supervision.stops_asked())
+    outcome = outcome or missing_outcome(ending.exit_status, supervision.stops_asked())
+    return attempt, explained(outcome, ending.reason)
 
 
 def _recorded(executor: Executor, plan: Plan) -> dict[str, object]:

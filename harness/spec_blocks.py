@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Size = Annotated[str, Field(pattern=r"^[1-9]\d{0,5}[mg]$")]
 Text = Annotated[str, Field(min_length=1, max_length=1024)]
 
 
@@ -102,15 +103,33 @@ class ExactnessBlock:
 
 @frozen_config
 class ContainerBlock:
-    """What the run executes in.
+    """What the run executes in, and how much of the machine it may take; no field changes a result.
 
     Parameters
     ----------
     image
-        ``none``, ``cpu``, ``cuda``, or an image by digest (``name@sha256:...``).
+        ``none``, ``cpu`` or ``cuda`` (built from this checkout), or an image by digest
+        (``name@sha256:...``, ``sha256:...``).
+    memory
+        Most memory, such as ``512m`` or ``8g``; null: four times the estimate, at least ``4g``.
+    cpus
+        Most processor time, in cores; null: what threads and data workers can use.
+    cpuset
+        The cores it is kept on, such as ``0-3,8``; null: any.
+    shm_size
+        Size of ``/dev/shm``, through which data workers hand over their batches.
+    pids
+        Most processes and threads.
     """
 
-    image: Annotated[str, Field(pattern=r"^(none|cpu|cuda|[^\s@]+@sha256:[0-9a-f]{64})$")] = "none"
+    image: Annotated[
+        str, Field(pattern=r"^(none|cpu|cuda|([^\s@]+@)?sha256:[0-9a-f]{64})$", max_length=512)
+    ] = "none"
+    memory: Size | None = None
+    cpus: Annotated[float, Field(gt=0, le=4096)] | None = None
+    cpuset: Annotated[str, Field(pattern=r"^\d{1,4}(-\d{1,4})?(,\d{1,4}(-\d{1,4})?)*$")] | None = None
+    shm_size: Size = "1g"
+    pids: Annotated[int, Field(ge=16, le=1_000_000)] = 1024
 
 
 @frozen_config

@@ -21,6 +21,7 @@ __all__ = [
     "HOST_PID",
     "INPUTS",
     "JOURNAL",
+    "LIFELINE",
     "LOCK",
     "LOG",
     "MANIFEST",
@@ -43,6 +44,7 @@ __all__ = [
     "state_without_manifest",
     "sync_files",
     "utc_now",
+    "wait_for_lock",
     "write_durably",
     "write_json",
 ]
@@ -56,6 +58,9 @@ JOURNAL = "journal.jsonl"
 PROGRESS = "progress.json"
 LOCK = "lock"
 LOG = "logs/worker.log"
+
+LIFELINE = "HARNESS_LIFELINE"
+"""Variable that tells a worker in a container to stop when the run's lock is let go: its host is gone."""
 
 HOST_PID = "HARNESS_HOST_PID"
 """Variable that tells a worker on this machine whose it is, so that it does not outlive its host."""
@@ -204,6 +209,13 @@ def _make_unique(runs_dir: Path, name: str) -> Path:
         with contextlib.suppress(FileExistsError):
             path.mkdir()
             return path
+
+
+def wait_for_lock(run_dir: Path) -> int:
+    """Wait until the run's lock is let go, take it, and return the descriptor that holds it from then on."""
+    descriptor = os.open(run_dir / LOCK, os.O_RDWR | os.O_CLOEXEC)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    return descriptor
 
 
 def is_held(run_dir: Path) -> bool:

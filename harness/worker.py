@@ -6,7 +6,6 @@ what is to be done stands in the run folder, and where the data lie on this mach
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
 import logging
 import os
@@ -20,10 +19,11 @@ from types import FrameType
 from typing import Any
 
 from harness.code_capture import digest_of_files, source_files, source_root
+from harness.lifeline import stop_with_the_host
 from harness.outcome import CheckpointRecord, Outcome, ProductRecord, write_outcome
 from harness.progress import read_progress, write_progress
 from harness.resolved import ResolvedRun, SimulatedSource
-from harness.store import HOST_PID, INPUTS, RESOLVED, append_event, file_digest, read_json, write_durably
+from harness.store import INPUTS, RESOLVED, append_event, file_digest, read_json, write_durably
 from ptycho_torch.callbacks import Progress, StopRequestedError
 from ptycho_torch.data.simulate import simulate_scan
 from ptycho_torch.errors import DataError, PtychoError
@@ -40,7 +40,6 @@ from ptycho_torch.training import KeptCheckpoint, TrainingResult, train_with_lig
 logger = logging.getLogger("harness.worker")
 
 EXIT_FAILED = 1
-_PR_SET_PDEATHSIG = 1
 
 
 class Worker:
@@ -265,14 +264,6 @@ def _read_data(
     return scans, facts
 
 
-def _die_with_the_host() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    # The host may have died while this process was still importing.
-    if os.environ.get(HOST_PID, str(os.getppid())) != str(os.getppid()):
-        os.kill(os.getpid(), signal.SIGTERM)
-
-
 def main(arguments: list[str]) -> int:
     """Run the worker on a run folder and return its exit status."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -280,7 +271,7 @@ def main(arguments: list[str]) -> int:
     run_dir = Path(arguments[0]).resolve()
     worker = Worker(run_dir)
     worker.listen()
-    _die_with_the_host()
+    stop_with_the_host(run_dir)
     try:
         worker.run()
     except StopRequestedError as error:

@@ -6,4 +6,7 @@ from ptycho_torch.registry import Registry
 
 __all__ = ["EXECUTORS"]
 
-EXECUTORS = Registry("executor", {"local": "harness.executors.local:LocalExecutor"})
+EXECUTORS = Registry(
+    "executor",
+    {"local": "harness.executors.local:LocalExecutor", "docker": "harness.executors.docker:DockerExecutor"},
+)

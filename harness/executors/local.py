@@ -14,16 +14,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from harness import environment
-from harness.code_capture import source_root
+from harness.build_id import read_build_record
+from harness.code_capture import source_files, source_root
+from harness.describe import OPTIONAL_PACKAGES
 from harness.environment import Environment, Package
 from harness.errors import HarnessError
-from harness.executors.base import Inventory, Supervision
+from harness.executors.base import Ending, Inventory, Supervision
 from harness.plan import Plan, worker_environment
 from harness.store import HOST_PID, LOG
 
 __all__ = ["LocalExecutor"]
 
-_OPTIONAL_PACKAGES = ("mlflow", "tensorboard", "wandb")
 _LOOK_SECONDS = 0.1
 
 
@@ -64,7 +65,8 @@ class LocalExecutor:
             accelerators=("cpu", "cuda") if usable else ("cpu",),
             gpu_names=tuple(card.name for card in usable),
             memory_bytes=os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-            packages=frozenset(name for name in _OPTIONAL_PACKAGES if importlib.util.find_spec(name)),
+            packages=frozenset(name for name in OPTIONAL_PACKAGES if importlib.util.find_spec(name)),
+            is_in_image=read_build_record() is not None,
         )
 
     def _torch_can_drive_a_gpu(self) -> bool:
@@ -107,7 +109,11 @@ class LocalExecutor:
         )
         return described, lock[1] if lock else None
 
-    def execute(self, plan: Plan, supervision: Supervision) -> int:
+    def source_files(self) -> Mapping[str, str]:
+        """Map every source file that a run here executes to its sha256."""
+        return source_files(self.root)
+
+    def execute(self, plan: Plan, supervision: Supervision) -> Ending:
         """Run the worker, forward requests to stop, and leave no process behind.
 
         The worker gets a session of its own, so that Ctrl-C in a terminal reaches it through the host only.
@@ -126,7 +132,7 @@ class LocalExecutor:
                 start_new_session=True,
             )
         try:
-            return _watch(process, supervision)
+            return Ending(_watch(process, supervision))
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)

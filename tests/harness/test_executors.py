@@ -21,7 +21,10 @@ def test_every_executor_keeps_the_protocol_under_its_own_name(name: str) -> None
     executor = EXECUTORS[name]()
     assert isinstance(executor, Executor)
     assert executor.name == name
-    assert executor.inventory().executor == name
+
+
+def test_the_inventory_names_its_executor() -> None:
+    assert LocalExecutor().inventory().executor == "local"
 
 
 def test_an_unknown_executor_is_answered_with_the_nearest() -> None:

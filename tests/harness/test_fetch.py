@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from harness.cache import cache_folder
 from harness.cli import main
 from harness.errors import SpecError, UserError
-from harness.fetch import Fetcher, cache_folder
+from harness.fetch import Fetcher
 from harness.resolve import resolve
 from harness.spec import read_spec
 from tests.harness.spec_kit import LOCAL, write, write_scan
