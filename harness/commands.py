@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.code_capture import source_root
-from harness.errors import ExitCode
+from harness.errors import ExitCode, UserError
 
 if TYPE_CHECKING:
     from harness.executors.base import Executor
