@@ -53,11 +53,12 @@ def resolve_spec(
     executor_name: str | None,
     may_download: bool = False,
 ) -> tuple[Executor, RunSpec, ResolvedRun, Mapping[str, str]]:
-    from harness.placing import executor_for_spec
-    from harness.resolve import resolve
     from harness.spec import read_spec
 
     spec = read_spec(spec_path, sets, device)
+    from harness.placing import executor_for_spec  # the text is YAML, so it is worth loading what judges it
+    from harness.resolve import resolve
+
     executor = executor_for_spec(spec, executor_name)
     resolution = resolve(
         spec,

@@ -224,5 +224,7 @@ def _read_headers(file: zipfile.ZipFile, source: str, packed_bytes: int) -> dict
                 "write the file with numpy.savez or numpy.savez_compressed"
             )
         with _damage_reported(source, shown), file.open(info) as stream:
+            if info.compress_type == zipfile.ZIP_STORED and info.compress_size != info.file_size:
+                raise EOFError(f"{info.file_size} bytes are stored in {info.compress_size}")
             headers[name] = read_array_header(stream, info)
     return headers

@@ -6,9 +6,11 @@ import ast
 import math
 import re
 import warnings
-import zipfile
 from dataclasses import dataclass
-from typing import IO
+from typing import IO, TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import zipfile
 
 __all__ = ["ArrayHeader", "one_line", "parse_header", "read_array_header"]
 
@@ -71,8 +73,6 @@ def read_array_header(stream: IO[bytes], info: zipfile.ZipInfo) -> ArrayHeader:
         if size != info.file_size - offset:
             there = info.file_size - offset
             raise EOFError(f"shape {one_line(shape)} takes {one_line(size)} bytes, {there} are there")
-        if info.compress_type == zipfile.ZIP_STORED and info.compress_size != info.file_size:
-            raise EOFError(f"{info.file_size} bytes are stored in {info.compress_size}")
     return ArrayHeader(shape, one_line(descr), kind, is_fortran, kind == "O", info.CRC)
 
 

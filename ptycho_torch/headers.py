@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ptycho_torch.archives import NpzArchive
 from ptycho_torch.array_headers import ArrayHeader, one_line
 from ptycho_torch.errors import DataError
 from ptycho_torch.variants import READERS
@@ -15,6 +14,7 @@ from ptycho_torch.variants import READERS
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from ptycho_torch.archives import NpzArchive
     from ptycho_torch.readers.scan import Scan
 
 __all__ = ["DataFormat", "HeaderCheck", "ScanHeader", "infer_units", "read_header"]
