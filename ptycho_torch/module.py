@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import lightning.pytorch as pl
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.optim import Adam, Optimizer
 
 from ptycho_torch.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
@@ -22,6 +23,9 @@ from ptycho_torch.physics.forward import ForwardModel
 from ptycho_torch.schedulers import SCHEDULERS
 
 __all__ = ["PtychoModule"]
+
+PIXELS_AT_ONCE = 8 * 64 * 64
+"""Pixels of the diffraction patterns for which the network's intermediate results exist at one time."""
 
 
 class PtychoModule(pl.LightningModule):
@@ -116,8 +120,28 @@ class PtychoModule(pl.LightningModule):
         """Return the loss of one batch."""
         return self.loss(self.predict_intensity(batch), batch.measured_intensity, batch.mask)
 
+    def batch_loss_in_parts(self, batch: Batch) -> Tensor:
+        """Return the loss of one batch, whose groups pass through the network a few at a time.
+
+        The value and its gradients are those of :meth:`batch_loss` but for rounding. The memory is that of
+        the few.
+        """
+        groups = len(batch.input_amplitude)
+        at_once = max(1, PIXELS_AT_ONCE // math.prod(batch.input_amplitude.shape[1:]))
+        if at_once >= groups:
+            return self.batch_loss(batch)
+        portions = [batch.portion(first, first + at_once) for first in range(0, groups, at_once)]
+        shares = [len(portion.input_amplitude) / groups for portion in portions]
+        losses = [
+            lambda portion=portion, share=share: self.batch_loss(portion) * share
+            for portion, share in zip(portions, shares, strict=True)
+        ]
+        parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        loss: Tensor = _SumOfLosses.apply(losses, *parameters)  # type: ignore[no-untyped-call]
+        return loss
+
     def _step(self, batch: Batch, name: str) -> Tensor:
-        loss = self.batch_loss(batch)
+        loss = self.batch_loss_in_parts(batch)
         self.log(
             name,
             loss,
@@ -187,3 +211,32 @@ class PtychoModule(pl.LightningModule):
         )
         module.load_state_dict(state)
         return module
+
+
+class _SumOfLosses(torch.autograd.Function):
+    """Add losses up, each differentiated as soon as it is known: their graphs never exist together."""
+
+    @staticmethod
+    def forward(ctx: Any, losses: Sequence[Callable[[], Tensor]], *parameters: Tensor) -> Tensor:
+        values: list[Tensor] = []
+        sums: list[Tensor] = []
+        for compute in losses:
+            if not any(ctx.needs_input_grad):
+                values.append(compute())
+                continue
+            with torch.enable_grad():
+                value = compute()
+            gradients = torch.autograd.grad(value, parameters)
+            values.append(value.detach())
+            if sums:
+                for total, gradient in zip(sums, gradients, strict=True):
+                    total.add_(gradient)
+            else:
+                sums = list(gradients)
+        ctx.save_for_backward(*sums)
+        return torch.stack(values).sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        return None, *(total * gradients[0] for total in ctx.saved_tensors)

@@ -44,6 +44,16 @@ class Batch:
     mask: Tensor | None
     index: Tensor
 
+    def portion(self, first: int, last: int) -> Batch:
+        """Give the groups from number `first` up to, and without, number `last` of the batch."""
+        return Batch(
+            self.input_amplitude[first:last],
+            self.measured_intensity[first:last],
+            self.offsets_px[first:last],
+            self.mask,
+            self.index[first:last],
+        )
+
     def to(self, device: torch.device | str, *, non_blocking: bool = False) -> Batch:
         """Give the batch on another device."""
         return Batch(

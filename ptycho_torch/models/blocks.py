@@ -3,17 +3,47 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Float32
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["AttentionGate", "DecoderBlock", "EncoderBlock", "convolution"]
+from ptycho_torch.models.gate import AttentionGate
 
-REDUCTION = 16
-SPATIAL_KERNEL = 7
+__all__ = ["DecoderBlock", "EncoderBlock", "UpsamplingConvolution", "convolution"]
 
 
-def convolution(inputs: int, outputs: int, *, std: float | None = None) -> nn.Conv2d:
+class UpsamplingConvolution(nn.Conv2d):
+    """Repeat every pixel along both axes, then convolve 3x3: done as one 2x2 convolution of the small image.
+
+    After the repetition an output pixel sees only 2x2 different inputs; which weights fall together on
+    each depends on whether its row and its column are even or odd. With the four kernels that result the
+    large image is never formed, and about half of the multiplications remain.
+    """
+
+    def forward(self, input: Float[Tensor, "B F H W"]) -> Float[Tensor, "B G H2 W2"]:
+        """Return the convolution of the image of twice the side."""
+        height, width = input.shape[-2:]
+        kernels = _folded(_folded(self.weight, 2), 4)  # [column parity, row parity, G, F, 2, 2]
+        bias = None if self.bias is None else self.bias.repeat(4)
+        both = F.conv2d(input, kernels.flatten(0, 2), bias, padding=1)
+        pixels = both.permute(0, 2, 3, 1).reshape(-1, height + 1, width + 1, 2, 2, self.out_channels)
+        rows = [
+            torch.stack([pixels[:, a : a + height, b : b + width, b, a] for b in (0, 1)], dim=3)
+            for a in (0, 1)
+        ]
+        return torch.stack(rows, dim=2).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
+
+
+def _folded(weight: Tensor, dim: int) -> Tensor:
+    first, second, third = weight.unbind(dim)
+    even = torch.stack([first, second + third], dim)
+    odd = torch.stack([first + second, third], dim)
+    return torch.stack([even, odd])
+
+
+def convolution(
+    inputs: int, outputs: int, *, std: float | None = None, is_upsampling: bool = False
+) -> nn.Conv2d:
     """Make a 3x3 convolution with zero bias.
 
     Parameters
@@ -22,43 +52,17 @@ def convolution(inputs: int, outputs: int, *, std: float | None = None) -> nn.Co
         Channels.
     std
         Standard deviation of the normal initial weights; None is He's choice for rectified inputs.
+    is_upsampling
+        Double the side of the image first.
     """
-    layer = nn.Conv2d(inputs, outputs, 3, padding=1)
+    kind = UpsamplingConvolution if is_upsampling else nn.Conv2d
+    layer = kind(inputs, outputs, 3, padding=1)
     if std is None:
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
     else:
         nn.init.normal_(layer.weight, std=std)
     nn.init.zeros_(layer.bias) if layer.bias is not None else None
     return layer
-
-
-class AttentionGate(nn.Module):
-    """Scale channels and then pixels by learned gates.
-
-    Parameters
-    ----------
-    channels
-        Channels in and out.
-
-    References
-    ----------
-    Woo, Park, Lee, Kweon, ECCV 2018 (CBAM), equations 1 to 3.
-    """
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        hidden = max(channels // REDUCTION, 1)
-        self.squeeze = nn.Conv2d(channels, hidden, 1)
-        self.excite = nn.Conv2d(hidden, channels, 1)
-        self.spatial = nn.Conv2d(2, 1, SPATIAL_KERNEL, padding=SPATIAL_KERNEL // 2, bias=False)
-
-    def forward(self, features: Float32[Tensor, "B F H W"]) -> Float32[Tensor, "B F H W"]:
-        """Return the gated features."""
-        pooled = torch.stack([features.mean(dim=(2, 3)), features.amax(dim=(2, 3))])[..., None, None]
-        pair = self.excite(torch.relu(self.squeeze(pooled.flatten(0, 1))))
-        features = features * torch.sigmoid(pair.unflatten(0, (2, -1)).sum(dim=0))
-        summary = torch.cat([features.mean(dim=1, keepdim=True), features.amax(dim=1, keepdim=True)], dim=1)
-        return features * torch.sigmoid(self.spatial(summary))
 
 
 class EncoderBlock(nn.Module):
@@ -78,27 +82,28 @@ class EncoderBlock(nn.Module):
         self.second = convolution(outputs, outputs)
         self.gate = AttentionGate(outputs) if attention else nn.Identity()
 
-    def forward(self, features: Float32[Tensor, "B F H W"]) -> Float32[Tensor, "B G H2 W2"]:
+    def forward(self, features: Float[Tensor, "B F H W"]) -> Float[Tensor, "B G H2 W2"]:
         """Return features of half the side."""
-        features = torch.relu(self.second(torch.relu(self.first(features))))
+        features = torch.relu_(self.second(torch.relu_(self.first(features))))
         return F.max_pool2d(self.gate(features), 2)
 
 
 class DecoderBlock(nn.Module):
-    """Two convolutions and a doubling of the side.
+    """Two convolutions, the first of them of an image of twice the side if asked for.
 
     Parameters
     ----------
     inputs, outputs
         Channels.
+    is_upsampling
+        Double the side of the features first.
     """
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, *, is_upsampling: bool) -> None:
         super().__init__()
-        self.first = convolution(inputs, outputs)
+        self.first = convolution(inputs, outputs, is_upsampling=is_upsampling)
         self.second = convolution(outputs, outputs)
 
-    def forward(self, features: Float32[Tensor, "B F H W"]) -> Float32[Tensor, "B G H2 W2"]:
-        """Return features of twice the side."""
-        features = torch.relu(self.second(torch.relu(self.first(features))))
-        return F.interpolate(features, scale_factor=2, mode="nearest")
+    def forward(self, features: Float[Tensor, "B F H W"]) -> Float[Tensor, "B G H2 W2"]:
+        """Return the new features."""
+        return torch.relu_(self.second(torch.relu_(self.first(features))))

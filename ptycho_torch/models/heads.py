@@ -90,9 +90,14 @@ class Head(nn.Module):
     ) -> None:
         super().__init__()
         sizes = [encoded, *widths]
-        self.decoder = nn.Sequential(*(DecoderBlock(a, b) for a, b in zip(sizes, widths, strict=False)))
+        self.decoder = nn.Sequential(
+            *(
+                DecoderBlock(a, b, is_upsampling=stage > 0)
+                for stage, (a, b) in enumerate(zip(sizes, widths, strict=False))
+            )
+        )
         self.border_channels = maps if border else 0
-        self.centre = convolution(widths[-1] - self.border_channels, maps, std=HEAD_STD)
+        self.centre = convolution(widths[-1] - self.border_channels, maps, std=HEAD_STD, is_upsampling=True)
         self.border = _border_branch(maps, widths[-1]) if border else None
         self.activation = activation
         for layer in (self.centre, self.border[-1] if self.border is not None else None):
@@ -100,7 +105,7 @@ class Head(nn.Module):
                 nn.init.constant_(layer.bias, bias)
 
     def forward(self, encoded: Float32[Tensor, "B F H W"]) -> Float32[Tensor, "B C N N"]:
-        """Return the output maps, twice the side of the decoder's last features."""
+        """Return the output maps, four times the side of the decoder's last features."""
         features = self.decoder(encoded)
         split = features.shape[1] - self.border_channels
         centre = self.activation(self.centre(features[:, :split]))
@@ -115,10 +120,9 @@ class Head(nn.Module):
 
 def _border_branch(maps: int, width: int) -> nn.Sequential:
     return nn.Sequential(
-        convolution(maps, width),
-        nn.ReLU(),
+        convolution(maps, width, is_upsampling=True),
+        nn.ReLU(inplace=True),
         convolution(width, width),
-        nn.ReLU(),
-        nn.Upsample(scale_factor=2, mode="nearest"),
-        convolution(width, maps, std=HEAD_STD),
+        nn.ReLU(inplace=True),
+        convolution(width, maps, std=HEAD_STD, is_upsampling=True),
     )

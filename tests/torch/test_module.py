@@ -233,6 +233,39 @@ def test_a_step_gives_the_same_bits_twice():
     assert all(torch.equal(a, b) for a, b in zip(gradients(), gradients(), strict=True))
 
 
+@pytest.mark.parametrize("groups", [1, 3])
+def test_a_batch_in_parts_has_the_loss_and_the_gradients_of_the_whole(
+    groups: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("ptycho_torch.module.PIXELS_AT_ONCE", 2 * 4 * 64 * 64)
+    module, batch = _module({"gridsize": 2, "attention": True}).double(), _batch(4, groups)
+    batch = dataclasses.replace(
+        batch,
+        input_amplitude=batch.input_amplitude.double(),
+        measured_intensity=batch.measured_intensity.double(),
+        offsets_px=batch.offsets_px.double(),
+    )
+    parameters = list(module.parameters())
+    whole, parts = module.batch_loss(batch), module.batch_loss_in_parts(batch)
+    torch.testing.assert_close(parts, whole)
+    for a, b in zip(
+        torch.autograd.grad(parts * 3, parameters),
+        torch.autograd.grad(whole * 3, parameters),
+        strict=True,
+    ):
+        torch.testing.assert_close(a, b)
+
+
+def test_the_network_never_sees_more_than_a_part_of_a_batch(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("ptycho_torch.module.PIXELS_AT_ONCE", 2 * 64 * 64)
+    module, seen = _module(), []
+    module.generator.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    module.batch_loss_in_parts(_batch(B=5))
+    with torch.no_grad():
+        module.batch_loss_in_parts(_batch(B=3))
+    assert seen == [2, 2, 1, 2, 1]
+
+
 def test_a_probe_of_another_size_is_refused():
     with pytest.raises(DataError, match=r"model\.N is 128"):
         PtychoModule(
