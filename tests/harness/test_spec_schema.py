@@ -24,7 +24,8 @@ REFUSED = (
 
 
 def test_the_committed_schema_is_the_generated_one() -> None:
-    assert COMMITTED.read_text(encoding="utf-8") == render_schema()
+    cure = 'python -c "from harness.spec_schema import render_schema; print(render_schema(), end=str())"'
+    assert COMMITTED.read_text(encoding="utf-8") == render_schema(), f"write it anew: {cure}"
 
 
 def test_the_schema_is_a_legal_schema() -> None:
