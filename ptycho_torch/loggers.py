@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 from pathlib import Path
 
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
@@ -35,21 +36,43 @@ def tensorboard(folder: Path) -> Logger:
 
 
 def mlflow(folder: Path) -> Logger:
-    """Log to a local MLflow store, ``mlflow/``."""
+    """Log to a local MLflow store, ``mlflow/mlflow.db``."""
     _require("mlflow", "mlflow")
-    return MLFlowLogger(experiment_name="ptychopinn", tracking_uri=(folder / "mlflow").as_uri())
+    store = folder / "mlflow"
+    store.mkdir(parents=True, exist_ok=True)
+    # Read when the package is imported, which its logger does.
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    return MLFlowLogger(
+        experiment_name="ptychopinn",
+        tracking_uri=f"sqlite:///{store.resolve()}/mlflow.db",
+        artifact_location=(store / "artifacts").resolve().as_uri(),
+    )
 
 
 def wandb(folder: Path) -> Logger:
     """Log to ``wandb/``, offline."""
     _require("wandb", "wandb")
+    folder.mkdir(parents=True, exist_ok=True)
+    # Its server process inherits these; by default it reports errors, and keeps files in the home folder.
+    home = str(folder / "wandb")
+    os.environ |= {
+        "WANDB_ERROR_REPORTING": "false",
+        "WANDB_CACHE_DIR": home,
+        "WANDB_CONFIG_DIR": home,
+        "WANDB_DATA_DIR": home,
+        "WANDB_DISABLE_GIT": "true",
+        "WANDB_SILENT": "true",
+    }
     return WandbLogger(save_dir=folder, offline=True)
 
 
 def silence_autologging() -> None:
     """Keep an installed mlflow from logging the run on its own account."""
     if importlib.util.find_spec("mlflow") is not None:
-        importlib.import_module("mlflow").autolog(disable=True)
+        os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+        # The general switch leaves alone what was switched on for torch by name.
+        for module in ("mlflow", "mlflow.pytorch"):
+            importlib.import_module(module).autolog(disable=True)
 
 
 def _require(package: str, extra: str) -> None:
