@@ -35,7 +35,7 @@ def test_there_is_a_service_for_every_verb_and_a_twin_for_graphics_cards() -> No
         assert service.get("profiles") == (["cuda"] if is_twin else None)
         assert ("deploy" in service) == is_twin
         target = "cuda" if is_twin else "test" if name == "test" else "cpu"
-        assert service["image"] == f"ptychopinn-harness:{target}"
+        assert service["image"] == "${IMAGE:-ptychopinn-harness}:" + target
         assert service["build"]["target"] == target
 
 

@@ -1,0 +1,116 @@
+"""A checkout of its own, and `docker-compose` in it, as a user types it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ENTRYPOINT = "/opt/ptychopinn/src/docker/entrypoint.sh"
+
+
+def compose_command() -> list[str]:
+    """Return the command of compose that this machine has, the plugin first."""
+    plugin = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False)
+    return ["docker", "compose"] if plugin.returncode == 0 else ["docker-compose"]
+
+
+def need_engine() -> None:
+    """Skip where no engine answers; CI has one, and skips nothing."""
+    answer = (
+        subprocess.run(["docker", "version"], capture_output=True, text=True, check=False)
+        if shutil.which("docker")
+        else None
+    )
+    if answer is None or answer.returncode != 0:
+        reason = "no Docker engine answers here"
+        if os.environ.get("HARNESS_CI"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+
+
+@dataclass(frozen=True)
+class Checkout:
+    """A copy of the working tree, with what the site set up."""
+
+    path: Path
+    image: str
+
+    @classmethod
+    def copy(cls, path: Path) -> Checkout:
+        """Copy every file that git knows or would add, and ``.env``."""
+        listed = subprocess.run(
+            ["git", "-c", "safe.directory=*", "ls-files", "-zco", "--exclude-standard"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for name in {*filter(None, listed.split("\0")), ".env"}:
+            if (ROOT / name).is_file():
+                (path / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(ROOT / name, path / name)
+        for folder in (path, *path.parents):  # a container's user looks for files below
+            if folder.stat().st_uid == os.getuid() and folder != Path("/"):
+                folder.chmod(folder.stat().st_mode | 0o055)
+        return cls(path, f"ptychopinn-harness-test-{uuid.uuid4().hex[:8]}")
+
+    @property
+    def runs(self) -> Path:
+        """The folder of its runs."""
+        return self.path / "runs" / "_out"
+
+    def compose(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        """Run compose, without a terminal."""
+        return subprocess.run(
+            [*compose_command(), *arguments],
+            cwd=self.path,
+            env={**os.environ, "IMAGE": self.image, **settings},
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+            check=False,
+        )
+
+    def inside(self, program: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        """Run a shell program in a container of the service `train`."""
+        return self.compose(
+            "run", "--rm", "-T", "--entrypoint", ENTRYPOINT, "train", "sh", "-c", program, **settings
+        )
+
+    def remove_images(self) -> None:
+        """Take the names that this checkout gave off its images; what has no other name goes."""
+        listed = subprocess.run(
+            ["docker", "images", "--format", "{{.Repository}}:{{.Tag}}", self.image],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        subprocess.run(["docker", "rmi", *listed.stdout.split()], capture_output=True, check=False)
+
+    def harness(self, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        """Run this checkout's command line on the host."""
+        return subprocess.run(
+            [sys.executable, "-m", "harness", *arguments],
+            cwd=self.path,
+            env={**os.environ, "PYTHONPATH": str(self.path), **settings},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+
+def manifest_of(runs: Path, name: str = "ci-*") -> dict[str, Any]:
+    """Read the manifest of the only run of that name."""
+    (path,) = runs.glob(f"{name}/manifest.json")
+    manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return manifest

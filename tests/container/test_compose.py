@@ -1,0 +1,179 @@
+"""`docker-compose run` as a user types it, on a real engine."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.build_id import build_id
+from tests.container.compose_kit import Checkout, compose_command, manifest_of, need_engine
+
+pytestmark = pytest.mark.container
+
+SPEC = "runs/ci.yaml"
+OWNERS = (0, 1000)
+only_root = pytest.mark.skipif(os.getuid() != 0, reason="only root can give a run folder to somebody else")
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
+    need_engine()
+    made = Checkout.copy(tmp_path_factory.mktemp("checkout"))
+    built = made.compose("build", "train")
+    assert built.returncode == 0, built.stdout + built.stderr
+    yield made
+    made.remove_images()
+
+
+@pytest.fixture(params=OWNERS, ids=lambda uid: f"uid {uid}")
+def owned(request: pytest.FixtureRequest, checkout: Checkout) -> Checkout:
+    """Return the checkout with a run folder that belongs to one of the owners."""
+    if os.getuid() != 0:
+        pytest.skip("only root can give a run folder to somebody else")
+    os.chown(checkout.runs, request.param, request.param)
+    return checkout
+
+
+def test_compose_takes_the_file_with_and_without_the_graphics_cards() -> None:
+    need_engine()
+    for profile in ([], ["--profile", "cuda"]):
+        command = [*compose_command(), *profile, "config", "--quiet"]
+        done = subprocess.run(
+            command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def verdict_facts(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return what two runs are compared by; the tests' environment holds more packages than the image's."""
+    return {key: value for key, value in manifest["compared"].items() if key != "environment.packages_digest"}
+
+
+def first_words(screen: str) -> list[str]:
+    return [line.split()[0] for line in screen.splitlines() if line[:1].isalpha()]
+
+
+@only_root
+def test_a_compose_run_has_the_bits_of_a_native_run_and_belongs_to_the_owner_of_the_run_folder(
+    checkout: Checkout, tmp_path: Path
+) -> None:
+    native = checkout.harness("run", SPEC, "--runs-dir", str(tmp_path))
+    assert native.returncode == 0, native.stderr
+    expected = manifest_of(tmp_path)
+    assert expected["environment"]["build_id"] is None
+    for uid in OWNERS:
+        os.chown(checkout.runs, uid, uid)
+        before = runs_of(checkout)
+        done = checkout.compose("run", "--rm", "-T", "train", SPEC=SPEC)
+        assert done.returncode == 0, done.stdout + done.stderr
+        (run,) = runs_of(checkout) - before
+        assert {(path.lstat().st_uid, path.lstat().st_gid) for path in (run, *run.rglob("*"))} == {(uid, uid)}
+        assert first_words(done.stdout)[-len(first_words(native.stdout)) :] == first_words(native.stdout)
+        assert "training: epoch" in done.stdout + done.stderr
+        found = manifest_of(checkout.runs, run.name)
+        assert found["environment"]["build_id"] == build_id(checkout.path, "cpu")
+        assert verdict_facts(found) == verdict_facts(expected)
+    again = checkout.compose("run", "--rm", "-T", "verify", run.name)
+    assert again.returncode == 0, again.stdout + again.stderr
+    assert "bitwise" in again.stdout
+
+
+FORBIDDEN = {
+    "python -c 'import socket; socket.create_connection((\"1.1.1.1\", 53), 5)'": "unreachable",
+    "test $(ls /sys/class/net) != lo": "",
+    f"cat {Path(__file__).resolve()}": "No such file",
+    "ls /host /mnt/* /srv/*": "No such file",
+    "touch x": "Read-only",
+    "touch runs/x": "Read-only",
+    "touch /data/x": "Read-only",
+    "touch /opt/ptychopinn/data/x": "Read-only",
+    "touch /opt/ptychopinn/checkout/harness/x": "Read-only",
+    "touch /etc/x": "Read-only",
+    "cp /bin/sh /tmp/sh && chown 4242 /tmp/sh": "not permitted",
+    "setpriv --reuid 4242 true": "not permitted",
+    "mount -t tmpfs none /mnt": "mount",
+    "grep Cap /proc/self/status | grep -v 0000000000000000": "",
+    "grep NoNewPrivs /proc/self/status | grep 0": "",
+    "ls /var/run/docker.sock /run/docker.sock": "No such file",
+    "env | grep CANARY": "",
+}
+"""What a container must not be able to do, and a word of its complaint."""
+
+
+def test_what_a_container_must_not_do_fails(owned: Checkout) -> None:
+    lines = [f'( {program} ) 2>&1; echo "== $?"' for program in FORBIDDEN]
+    done = owned.inside("\n".join(lines), CANARY="sings")
+    answers = re.findall(r"(.*?)== (\d+)\n", done.stdout, flags=re.DOTALL)
+    assert len(answers) == len(FORBIDDEN), done.stdout + done.stderr
+    for (program, complaint), (printed, status) in zip(FORBIDDEN.items(), answers, strict=True):
+        assert status != "0", f"{program}: {printed}"
+        assert complaint in printed, f"{program}: {printed}"
+
+
+def test_a_container_runs_as_the_owner_of_the_run_folder_and_may_write_there(owned: Checkout) -> None:
+    uid = owned.runs.stat().st_uid
+    done = owned.inside("id -u && id -g && id -G && touch runs/_out/canary && rm runs/_out/canary")
+    assert (done.returncode, done.stdout.split()) == (0, [str(uid)] * 3), done.stderr
+
+
+def test_another_owner_can_be_named(checkout: Checkout) -> None:
+    done = checkout.inside("id -u; id -g", HARNESS_UID="4242", HARNESS_GID="4243")
+    assert done.stdout.split() == ["4242", "4243"]
+
+
+def test_the_image_alone_is_not_root(checkout: Checkout) -> None:
+    command = ["docker", "run", "--rm", "--network", "none", f"{checkout.image}:cpu", "id", "-u"]
+    assert subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip() == "65532"
+
+
+@pytest.mark.parametrize("name", ["harness/errors.py", "docker/requirements-cpu.lock"])
+def test_an_edited_line_never_runs_in_an_old_image(checkout: Checkout, name: str) -> None:
+    path = checkout.path / name
+    text = path.read_bytes()
+    try:
+        path.write_bytes(text + b"\n")
+        done = checkout.compose("run", "--rm", "-T", "train", SPEC)
+    finally:
+        path.write_bytes(text)
+    assert done.returncode == 2
+    sentence = next(
+        line for line in done.stderr.splitlines() + done.stdout.splitlines() if "harness: " in line
+    )
+    assert name in sentence
+    assert "docker-compose build" in sentence
+
+
+def test_a_stop_is_heard_and_leaves_a_run_that_says_so(owned: Checkout) -> None:
+    before = runs_of(owned)
+    started = owned.compose("run", "-d", "-T", "train", f"{SPEC}", "--set", "training.epochs=500")
+    assert started.returncode == 0, started.stderr
+    container = started.stdout.split()[-1]
+    try:
+        deadline = time.monotonic() + 240
+        while not any('"training"' in read(run / "journal.jsonl") for run in runs_of(owned) - before):
+            assert time.monotonic() < deadline
+            time.sleep(1)
+        subprocess.run(["docker", "stop", "--time", "100", container], capture_output=True, check=True)
+        wait = subprocess.run(["docker", "wait", container], capture_output=True, text=True, check=True)
+    finally:
+        subprocess.run(["docker", "rm", "-f", container], capture_output=True, check=False)
+    (run,) = runs_of(owned) - before
+    manifest = manifest_of(owned.runs, run.name)
+    assert wait.stdout.strip() == "143"
+    assert manifest["status"] == "interrupted"
+    assert manifest["checkpoints"]
+
+
+def runs_of(checkout: Checkout) -> set[Path]:
+    return set(checkout.runs.glob("ci-*"))
+
+
+def read(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
