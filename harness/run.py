@@ -9,10 +9,11 @@ import platform
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from harness.code_capture import Code, capture_code, copy_code
 from harness.environment import LOCK_COPY, Environment
@@ -74,18 +75,24 @@ class Finished:
     stopped_by: signal.Signals | None
 
 
+_Surroundings: TypeAlias = tuple[Code, Environment]
+
+
 class _Supervision:
-    """Counts requests to stop, and lets the screen look at the progress."""
+    """Counts requests to stop, lets the screen look at the progress, and ends what cannot be recorded."""
 
     def __init__(self, lock_fd: int, look: Callable[[], None]) -> None:
         self.lock_fd = lock_fd
         self.signals: list[signal.Signals] = []
+        self.surroundings: Future[_Surroundings] | None = None
         self._look = look
 
     def stops_asked(self) -> int:
         return len(self.signals)
 
     def tick(self) -> None:
+        if self.surroundings is not None and self.surroundings.done():
+            self.surroundings.result()
         self._look()
 
     def note(self, number: int, frame: FrameType | None) -> None:
@@ -135,7 +142,7 @@ def run(
         path, created = held.path.resolve(), utc_now()
         supervision = _Supervision(held.lock_fd, lambda: look(path))
         with _noticing_signals(supervision), _journalled(path):
-            code, environment = _lay_out(job, executor, path, root)
+            _lay_out(job, path)
             plan = make_plan(
                 job.resolved,
                 str(path),
@@ -144,7 +151,11 @@ def run(
                 caller=executor.caller,
                 inputs=job.inputs.values(),
             )
-            attempt, outcome = _attempt(plan, executor, supervision, path)
+            # Described while the worker imports; it tells what it runs itself, and the two are compared.
+            with ThreadPoolExecutor(1) as beside:
+                supervision.surroundings = beside.submit(_surroundings, job, executor, path, root)
+                attempt, outcome = _attempt(plan, executor, supervision, path)
+                code, environment = supervision.surroundings.result()
             around = Circumstances(
                 spec=job.spec,
                 created=created,
@@ -171,13 +182,16 @@ def _journalled(path: Path) -> Iterator[None]:
         raise
 
 
-def _lay_out(job: Job, executor: Executor, path: Path, root: Path) -> tuple[Code, Environment]:
+def _lay_out(job: Job, path: Path) -> None:
     for folder in ("checkpoints", "products", "logs"):
         (path / folder).mkdir()
     write_durably(path / SPEC, job.spec.encode("utf-8"))
     write_json(path / RESOLVED, job.resolved.to_json())
     # Relative, so that folder and data may move together.
     write_json(path / INPUTS, {role: os.path.relpath(place, path) for role, place in job.inputs.items()})
+
+
+def _surroundings(job: Job, executor: Executor, path: Path, root: Path) -> _Surroundings:
     code = capture_code(root, path) if job.code_of is None else copy_code(*job.code_of, path)
     environment, lock = executor.environment()
     if lock is not None:
