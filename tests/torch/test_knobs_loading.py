@@ -89,15 +89,14 @@ def test_so_many_other_processes_make_the_batches_anew_in_every_epoch(
 
 
 @WORKERS
-def test_persistent_workers_live_through_all_epochs_and_not_beyond_the_training(
+def test_persistent_workers_live_through_all_epochs(
     make_payload: MakePayload, scan: Scan, journal: Journal
 ) -> None:
     payload = make_payload(SETTINGS, num_workers=2, persistent_workers=True, **BARE)
-    result = fit(payload, scan)
+    fit(payload, scan)
     first = journal.processes(0)
     assert len(first) == 2
     assert all(journal.processes(epoch) == first for epoch in range(EPOCHS))
-    del result
 
 
 @WORKERS
