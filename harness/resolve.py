@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import Problem, SpecError
-from harness.fitting import misfits
+from harness.fitting import misfits, open_positions
 from harness.inventory import Inventory
 from harness.probing import probe_container, probe_execution, probe_profile
 from harness.resolved import SOURCE_KEYS, Exactness, FileSource, ResolvedRun, SimulatedSource, Source
@@ -19,7 +19,7 @@ from harness.spec_blocks import ContainerBlock, ExactnessBlock, ProductsBlock, R
 from ptycho_torch.config_factory import create_training_payload
 from ptycho_torch.errors import ConfigError
 from ptycho_torch.headers import ScanHeader
-from ptycho_torch.layers import Layer, Merged, Origin, Place, Value, merge
+from ptycho_torch.layers import DEFAULT_LAYERS, Layer, Merged, Origin, Place, Value, merge
 from ptycho_torch.payloads import TrainingPayload
 from ptycho_torch.simulate_config import ObjectConfig, ProbeConfig, ScanConfig, SimulateConfig
 
@@ -105,10 +105,17 @@ def resolve(
         sources={role: _source(spec, role, one, payload) for role, one in found.items()},
         own_values=own.values,
         own_origins=_without_folders(own.origins),
-        notes=tuple(notes),
+        notes=(*notes, *_assumed(payload, found["train"])),
     )
     inputs = {role: str(one.path) for role, one in found.items() if one.path is not None}
     return Resolution(run, inputs)
+
+
+def _assumed(payload: TrainingPayload, train: FoundScan) -> list[str]:
+    if payload.origins["data.positions"].layer not in DEFAULT_LAYERS:
+        return []
+    note = open_positions(train.header, payload.data.positions)
+    return [] if note is None else [note]
 
 
 def _is_said(problem: Problem, known: list[Problem]) -> bool:
@@ -169,7 +176,7 @@ def _problem(spec: RunSpec, sentence: str, key: str) -> Problem:
     place = spec.place(key)
     if spec.find(key) is None and key in _FROM_DATA:
         place = spec.place("data.train.file") or spec.place("data.train.source") or place
-    return spec.problem(sentence, key, place)
+    return spec.problem(sentence, key, place or Place(spec.path, 1, 1))
 
 
 def _written_key(spec: RunSpec, key: str) -> str:

@@ -19,15 +19,9 @@ from ptycho_torch.headers import (
     ScanHeader,
     infer_units,
 )
+from ptycho_torch.readers.contract import companion_problems, complex_problems, value_problems, with_geometry
 from ptycho_torch.readers.frames import stored_pieces
-from ptycho_torch.readers.scan import (
-    Scan,
-    companion_problems,
-    complex_problems,
-    raise_problems,
-    value_problems,
-    with_geometry,
-)
+from ptycho_torch.readers.scan import Scan, raise_problems
 from ptycho_torch.readers.units import native, to_amplitude
 
 

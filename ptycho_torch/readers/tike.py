@@ -12,14 +12,9 @@ from numpy.typing import NDArray
 from ptycho_torch.archives import NpzArchive, open_npz
 from ptycho_torch.errors import DataError
 from ptycho_torch.headers import DataFormat, HeaderCheck, ScanHeader
+from ptycho_torch.readers.contract import companion_problems, value_problems, with_geometry
 from ptycho_torch.readers.frames import stored_pieces
-from ptycho_torch.readers.scan import (
-    Scan,
-    companion_problems,
-    raise_problems,
-    value_problems,
-    with_geometry,
-)
+from ptycho_torch.readers.scan import Scan, raise_problems
 from ptycho_torch.readers.units import native, root_of_counts
 
 _MEMBERS = ("data", "scan", "probe")
