@@ -17,6 +17,7 @@ from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
 
 from ptycho_torch.errors import PtychoError
+from ptycho_torch.resume import is_between_steps
 
 METRICS_COLUMNS = ("epoch", "step", "learning_rate", "train_loss", "val_loss")
 REPORT_INTERVAL_S = 0.5
@@ -92,6 +93,14 @@ class MetricsFile(Callback):
         self.path = path
         self._learning_rate = math.nan
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return the rate of the present epoch's first step."""
+        return {"learning_rate": self._learning_rate}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up an epoch in its middle."""
+        self._learning_rate = state_dict["learning_rate"]
+
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Begin the file, unless the run continues one."""
         if not self.path.exists():
@@ -127,20 +136,20 @@ class Reporter(Callback):
     report
         Called at most twice a second, and at the end of every epoch.
     should_stop
-        Asked after every batch.
-    last
-        Where the state is saved before the training stops; None saves nothing.
+        Asked after every batch; obeyed as soon as nothing is half done.
+    save
+        Saves the state before the training stops.
     """
 
     def __init__(
         self,
         report: Callable[[Progress], None],
         should_stop: Callable[[], bool],
-        last: Path | None,
+        save: Callable[[Trainer], object],
     ) -> None:
         self._report = report
         self._should_stop = should_stop
-        self._last = last
+        self._save = save
         self._reported_at = -math.inf
 
     def on_train_batch_end(
@@ -160,9 +169,17 @@ class Reporter(Callback):
                     loss=float(loss) if isinstance(loss, Tensor) else math.nan,
                 )
             )
+        if is_between_steps(trainer):
+            self._stop_if_asked(trainer)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Leave the training between two epochs when asked to."""
+        if trainer.global_step > 0:
+            self._stop_if_asked(trainer)
+
+    def _stop_if_asked(self, trainer: Trainer) -> None:
         if self._should_stop():
-            if self._last is not None:
-                trainer.save_checkpoint(self._last, weights_only=False)
+            self._save(trainer)
             raise StopRequestedError(
                 f"stopped on request in epoch {trainer.current_epoch} after step {trainer.global_step}"
             )

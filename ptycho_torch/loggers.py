@@ -6,8 +6,10 @@ import importlib
 import importlib.util
 import os
 from pathlib import Path
+from typing import cast
 
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers.csv_logs import ExperimentWriter
 
 from ptycho_torch.errors import NotRunnableError
 from ptycho_torch.variants import LOGGERS
@@ -25,8 +27,24 @@ def build_logger(backend: str | None, folder: Path) -> Logger | None:
 
 
 def csv(folder: Path) -> Logger:
-    """Log to ``csv/metrics.csv`` (Lightning's layout)."""
-    return CSVLogger(folder, name="csv", version="")
+    """Log to ``csv/metrics.csv`` (Lightning's layout); a training that continues appends to it."""
+    return _ContinuingCSVLogger(folder, name="csv", version="")
+
+
+class _ContinuingWriter(ExperimentWriter):
+    # Lightning's own removes the file that it finds.
+    def _check_log_dir_exists(self) -> None:
+        path = Path(self.metrics_file_path)
+        if path.is_file():
+            self.metrics_keys = path.read_text(encoding="utf-8").split("\n", 1)[0].strip().split(",")
+
+
+class _ContinuingCSVLogger(CSVLogger):
+    @property
+    def experiment(self) -> ExperimentWriter:
+        if self._experiment is None:
+            self._experiment = _ContinuingWriter(self.log_dir)
+        return cast("ExperimentWriter", self._experiment)
 
 
 def tensorboard(folder: Path) -> Logger:

@@ -10,6 +10,7 @@ from typing import Any
 import lightning.pytorch as pl
 import numpy as np
 import torch
+from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.optim import Adam, Optimizer
@@ -17,6 +18,7 @@ from torch.optim import Adam, Optimizer
 from ptycho_torch.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho_torch.data.dataset import Batch, Scaling
 from ptycho_torch.errors import DataError
+from ptycho_torch.exact.norm import gradient_norm
 from ptycho_torch.losses import LOSSES, Loss
 from ptycho_torch.models import GENERATORS
 from ptycho_torch.physics.forward import ForwardModel
@@ -26,6 +28,20 @@ __all__ = ["PtychoModule"]
 
 PIXELS_AT_ONCE = 8 * 64 * 64
 """Pixels of the diffraction patterns for which the network's intermediate results exist at one time."""
+
+
+@dataclasses.dataclass
+class _Mean:
+    total: float = 0.0
+    samples: int = 0
+
+    def add(self, value: float, samples: int) -> None:
+        self.total += value * samples
+        self.samples += samples
+
+    @property
+    def value(self) -> float:
+        return self.total / self.samples
 
 
 class PtychoModule(pl.LightningModule):
@@ -86,10 +102,16 @@ class PtychoModule(pl.LightningModule):
             "scaling": dataclasses.asdict(scaling),
             "max_offset_px": max_offset_px,
         }
+        self._epoch_loss = _Mean()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Put into a checkpoint, in plain values, what :meth:`from_checkpoint` needs."""
+        """Put into a checkpoint, in plain values, what describes the module, and the epoch's loss so far."""
         checkpoint["hyper_parameters"] = self._description
+        checkpoint["epoch_loss"] = dataclasses.asdict(self._epoch_loss)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up the epoch's mean loss where the checkpoint stands."""
+        self._epoch_loss = _Mean(**checkpoint["epoch_loss"])
 
     def predict_patches(self, input_amplitude: Tensor) -> Tensor:
         """Return object patches [B, C', N, N] of scaled diffraction amplitudes [B, C, N, N].
@@ -109,12 +131,24 @@ class PtychoModule(pl.LightningModule):
         return self.predict_patches(input_amplitude)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the loss of one batch and log its mean over the epoch as ``train_loss``."""
-        return self._step(batch, "train_loss")
+        """Return the loss of one batch and count it in the epoch's mean."""
+        loss = self.batch_loss_in_parts(batch)
+        self._epoch_loss.add(float(loss.detach()), len(batch.input_amplitude))
+        return loss
+
+    def on_train_batch_end(self, outputs: STEP_OUTPUT, batch: Any, batch_idx: int) -> None:
+        """Log the mean loss of an epoch's samples as ``train_loss``, once, when its last batch is done."""
+        # Lightning's own mean is not saved with a checkpoint, so a resumed epoch would have another.
+        if self.trainer.is_last_batch:
+            self.log("train_loss", self._epoch_loss.value, on_step=False, on_epoch=True, batch_size=1)
+            self._epoch_loss = _Mean()
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Return the loss of one batch and log its mean over the epoch as ``val_loss``."""
-        return self._step(batch, "val_loss")
+        """Return the loss of one batch and log its mean over the validation samples as ``val_loss``."""
+        loss = self.batch_loss_in_parts(batch)
+        samples = len(batch.input_amplitude)
+        self.log("val_loss", loss, on_step=False, on_epoch=True, batch_size=samples)
+        return loss
 
     def batch_loss(self, batch: Batch) -> Tensor:
         """Return the loss of one batch."""
@@ -140,18 +174,6 @@ class PtychoModule(pl.LightningModule):
         loss: Tensor = _SumOfLosses.apply(losses, *parameters)  # type: ignore[no-untyped-call]
         return loss
 
-    def _step(self, batch: Batch, name: str) -> Tensor:
-        loss = self.batch_loss_in_parts(batch)
-        self.log(
-            name,
-            loss,
-            on_step=False,
-            on_epoch=True,
-            sync_dist=self.execution.n_devices > 1,
-            batch_size=len(batch.input_amplitude),
-        )
-        return loss
-
     def configure_optimizers(self) -> Any:
         """Return fused Adam, whose roots are the same on every CPU, and the scheduler that was asked for."""
         optimizer = Adam(self.parameters(), lr=self.execution.learning_rate, fused=True)
@@ -173,14 +195,11 @@ class PtychoModule(pl.LightningModule):
         gradient_clip_val: int | float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Scale all gradients so that their common norm is at most `gradient_clip_val`.
-
-        The norm is formed in double precision outside torch: torch's own root depends on the processor.
-        """
+        """Scale all gradients so that their common norm is at most `gradient_clip_val`."""
         if gradient_clip_val is None:
             return
         gradients = [parameter.grad for parameter in self.parameters() if parameter.grad is not None]
-        norm = math.sqrt(sum(float(gradient.double().square().sum()) for gradient in gradients))
+        norm = gradient_norm(self.parameters())
         if norm > gradient_clip_val:
             for gradient in gradients:
                 gradient.mul_(gradient_clip_val / norm)

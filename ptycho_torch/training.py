@@ -20,9 +20,20 @@ from ptycho_torch.data.datamodule import PtychoDataModule
 from ptycho_torch.errors import NotRunnableError
 from ptycho_torch.exact.checkpoint_io import DurableCheckpointIO
 from ptycho_torch.exact.seeding import seed_everything
+from ptycho_torch.examination import BatchExamination
 from ptycho_torch.loggers import build_logger, silence_autologging
 from ptycho_torch.module import PtychoModule
 from ptycho_torch.readers.scan import Scan
+from ptycho_torch.resume import (
+    DEFAULT_CADENCE,
+    Cadence,
+    Continuation,
+    ResumePoints,
+    find_continuation,
+    roll_back,
+)
+from ptycho_torch.trace import TRACE
+from ptycho_torch.tracing import TraceFile
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +45,11 @@ _ACCELERATORS = {
     "mps": (MPSAccelerator,),
     "tpu": (XLAAccelerator,),
 }
+_KNOWN_WARNINGS = (
+    ".*does not have many workers.*",
+    ".*your dataloader is not resumable.*",  # the keyed sampler resumes
+    "Checkpoint directory .* exists and is not empty.*",
+)
 _SHARDING_STRATEGIES = ("fsdp", "deepspeed")
 
 
@@ -75,6 +91,8 @@ def train_with_lightning(
     seed: int = 42,
     report: Callable[[Progress], None] = lambda progress: None,
     should_stop: Callable[[], bool] = lambda: False,
+    cadence: Cadence = DEFAULT_CADENCE,
+    examine: tuple[int, Callable[[dict[str, str]], None]] | None = None,
 ) -> TrainingResult:
     """Train the network that `payload` describes.
 
@@ -90,13 +108,20 @@ def train_with_lightning(
         The one seed from which weights, order, grouping and split follow.
     report, should_stop
         Told about progress, and asked after every batch whether to stop.
+    cadence
+        How often a state is saved to continue from. When the output folder holds such a state already, the
+        training continues there, to the bits that it would have had unbroken.
+    examine
+        Number of a batch to look into, and who is told its tensors' digests; the training ends after it.
 
     Raises
     ------
     NotRunnableError
         The device, the strategy, the number of devices or the logger that was asked for cannot be had here.
+    ExaminedError
+        The batch to look into is done.
     StopRequestedError
-        `should_stop` said so; ``checkpoints/last.ckpt`` holds the state.
+        `should_stop` said so; the state is saved, and the same call continues there.
     TrainingDivergedError
         The loss became infinite or not a number.
     """
@@ -114,7 +139,14 @@ def train_with_lightning(
         scaling=datamodule.scaling,
         max_offset_px=datamodule.max_offset_px if payload.model.gridsize > 1 else None,
     )
-    best, callbacks = _callbacks(payload, output, report, should_stop)
+    continuation = find_continuation(output)
+    if continuation is not None:
+        _announce(continuation)
+        roll_back(output, continuation)
+        datamodule.set_position(continuation.epoch, continuation.batch)
+    best, callbacks = _callbacks(payload, output, report, should_stop, cadence, continuation)
+    if examine is not None:
+        callbacks.append(BatchExamination(*examine))
     trainer = build_trainer(
         payload.execution_config,
         payload.training.epochs,
@@ -124,8 +156,9 @@ def train_with_lightning(
     )
     started = time.monotonic()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        trainer.fit(module, datamodule=datamodule)
+        for known in _KNOWN_WARNINGS:
+            warnings.filterwarnings("ignore", message=known)
+        trainer.fit(module, datamodule=datamodule, ckpt_path=continuation.path if continuation else None)
     seconds = time.monotonic() - started
     return TrainingResult(
         module=module,
@@ -199,25 +232,46 @@ def _refuse_what_cannot_run(execution: PyTorchExecutionConfig) -> None:
         raise NotRunnableError("\n".join(problems))
 
 
+def _announce(continuation: Continuation) -> None:
+    for sentence in continuation.passed_over:
+        logger.warning("%s; the state before it is used", sentence)
+    logger.info(
+        "continuing from %s: epoch %d, batch %d, step %d",
+        continuation.path.name,
+        continuation.epoch,
+        continuation.batch,
+        continuation.step,
+    )
+
+
 def _callbacks(
     payload: TrainingPayload,
     output: Path,
     report: Callable[[Progress], None],
     should_stop: Callable[[], bool],
+    cadence: Cadence,
+    continuation: Continuation | None,
 ) -> tuple[BestCheckpoints | None, list[Callback]]:
     execution = payload.execution_config
     monitor = execution.checkpoint_monitor_metric
     folder = output / "checkpoints"
-    last = folder / LAST_CHECKPOINT if execution.enable_checkpointing else None
+    points = ResumePoints(folder, cadence, continuation)
+
+    def save(trainer: Trainer) -> None:
+        if execution.enable_checkpointing:
+            points.save(trainer)
+            trainer.save_checkpoint(folder / LAST_CHECKPOINT, weights_only=False)
+
     callbacks: list[Callback] = [
         MetricsFile(output / "metrics.csv"),
+        TraceFile(output / TRACE),
         EarlyStopping(monitor, patience=execution.early_stop_patience, mode="min", check_finite=False),
-        Reporter(report, should_stop, last),
+        Reporter(report, should_stop, save),
     ]
     if not execution.enable_checkpointing:
         return None, callbacks
     best = BestCheckpoints(folder, monitor=monitor, save_top_k=execution.checkpoint_save_top_k)
-    return best, [*callbacks, LastCheckpoint(folder), best]
+    return best, [*callbacks, LastCheckpoint(folder), best, points]
 
 
 def _kept(best: BestCheckpoints | None, last: Path) -> tuple[KeptCheckpoint, ...]:

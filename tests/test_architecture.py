@@ -37,6 +37,7 @@ TORCH_FREE = (
     "headers",
     "layers",
     "registry",
+    "trace",
     "validation",
     "variants",
 )

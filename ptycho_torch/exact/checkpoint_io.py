@@ -113,7 +113,7 @@ def resume_position(checkpoint: Mapping[str, Any]) -> tuple[int, int]:
         loop = checkpoint["loops"]["fit_loop"]
         epochs = loop["epoch_progress"]["current"]
         batches = loop["epoch_loop.batch_progress"]
-        epoch, begun = int(epochs["processed"]), int(epochs["ready"])
+        epoch, begun = int(epochs["processed"]), int(epochs["started"])
         batch, is_last = int(batches["current"]["processed"]), bool(batches["is_last_batch"])
     except (KeyError, TypeError) as error:
         raise CheckpointError(

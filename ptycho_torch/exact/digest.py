@@ -42,7 +42,7 @@ def tensor_digest(state: Mapping[str, torch.Tensor]) -> str:
         dtype = str(tensor.dtype).removeprefix("torch.")
         shape = ",".join(str(side) for side in tensor.shape)
         digest.update(f"{name}|{dtype}|{shape}\n".encode())
-        digest.update(_little_endian_bytes(tensor))
+        digest.update(little_endian_bytes(tensor))
     return digest.hexdigest()
 
 
@@ -82,7 +82,8 @@ def _flattened(prefix: str, entries: Mapping[str, Any]) -> dict[str, torch.Tenso
     return flat
 
 
-def _little_endian_bytes(tensor: torch.Tensor) -> memoryview:
+def little_endian_bytes(tensor: torch.Tensor) -> memoryview:
+    """Return a dense tensor's values as contiguous little-endian bytes, wherever and however it is stored."""
     dense = tensor.detach().resolve_conj().resolve_neg().cpu().contiguous().reshape(-1)
     raw = dense.view(torch.uint8).numpy()
     if sys.byteorder == "big":

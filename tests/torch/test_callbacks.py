@@ -86,7 +86,7 @@ def test_progress_is_reported_now_and_then_and_at_the_end_of_every_epoch(
 ) -> None:
     monkeypatch.setattr(callbacks, "REPORT_INTERVAL_S", interval_s)
     seen: list[Progress] = []
-    fit(tmp_path, [2.0, 1.0], Reporter(seen.append, lambda: False, None))
+    fit(tmp_path, [2.0, 1.0], Reporter(seen.append, lambda: False, lambda trainer: None))
     assert [progress.batch for progress in seen] == reported
     assert seen[-1] == Progress(epoch=1, epochs=2, batch=5, batches=5, loss=1.0)
 

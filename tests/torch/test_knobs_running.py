@@ -136,12 +136,13 @@ class TestProgressBar:
 
 
 class TestLoggers:
-    def test_without_a_backend_there_is_the_runs_own_file_only(
+    def test_without_a_backend_there_are_the_runs_own_files_only(
         self, make_payload: MakePayload, scan: Scan
     ) -> None:
         payload = make_payload(ONE_STEP, **BARE)
         fit(payload, scan)
-        assert [path.name for path in Path(payload.output_dir).rglob("*")] == ["metrics.csv"]
+        names = sorted(path.name for path in Path(payload.output_dir).rglob("*"))
+        assert names == ["metrics.csv", "trace.jsonl"]
         assert len(epochs_of(payload)) == 1
 
     def test_the_csv_logger_writes_the_losses_of_every_epoch(

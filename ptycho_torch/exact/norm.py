@@ -1,0 +1,19 @@
+"""The norm of a gradient, the same on every processor."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import torch
+
+__all__ = ["gradient_norm"]
+
+
+def gradient_norm(parameters: Iterable[torch.nn.Parameter]) -> float:
+    """Return the Euclidean norm of all gradients together; parameters without one are left out.
+
+    It is summed in double precision, and the root is taken outside torch, whose own depends on the processor.
+    """
+    gradients = (parameter.grad for parameter in parameters if parameter.grad is not None)
+    return math.sqrt(sum(float(gradient.double().square().sum()) for gradient in gradients))

@@ -1,0 +1,246 @@
+"""Continue a training where it was broken off, to the bits that it would have had unbroken.
+
+Lightning saves and restores its loops, the optimizer and the schedulers. What it does not keep is added here:
+where in an epoch the samples stand, how long the files were that grow during a run, and a digest by which a
+torn or altered checkpoint is told from a sound one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+from lightning.pytorch.utilities.types import STEP_OUTPUT
+
+from ptycho_torch.durable import open_durably
+from ptycho_torch.errors import CheckpointError
+from ptycho_torch.exact.checkpoint_io import DurableCheckpointIO, resume_position
+from ptycho_torch.trace import TRACE
+
+__all__ = ["DEFAULT_CADENCE", "Cadence", "Continuation", "ResumePoints", "find_continuation", "roll_back"]
+
+_PATTERN = "resume-*.ckpt"
+_FILES = "files"
+_APPENDED_LOGS = ("csv", "tensorboard")
+"""Loggers whose files are only ever appended to; the databases of the others go on with a repeat."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Cadence:
+    """How often a training saves a state to continue from; it changes no result.
+
+    Parameters
+    ----------
+    every_steps
+        Optimizer steps between two states; None counts no steps.
+    every_seconds
+        Seconds between two states; None looks at no clock.
+    budget_mb
+        Megabytes that these states may take; the newest two are kept in any case.
+    """
+
+    every_steps: int | None = None
+    every_seconds: float | None = 60.0
+    budget_mb: float = 1000.0
+
+
+DEFAULT_CADENCE = Cadence()
+
+
+@dataclasses.dataclass(frozen=True)
+class Continuation:
+    """A sound state to continue from, and what was found unsound before it.
+
+    Parameters
+    ----------
+    path
+        The checkpoint file.
+    step, epoch, batch
+        Optimizer steps done, and where the training stands: epoch, and batches of it done.
+    files
+        Length in bytes and sha256 of every file that grows during a run, by its path in the run's folder.
+    passed_over
+        One sentence for each newer state that is torn or altered.
+    """
+
+    path: Path
+    step: int
+    epoch: int
+    batch: int
+    files: dict[str, tuple[int, str]]
+    passed_over: tuple[str, ...] = ()
+
+
+class ResumePoints(Checkpoint):
+    """Save states to continue from, between two optimizer steps, and remove them when the training has ended.
+
+    A state is saved where nothing is half done: after an optimizer step inside an epoch, or before the first
+    step of an epoch; never between an epoch's last step and the next epoch's start, where validation,
+    schedulers and other checkpoints have their turn.
+
+    Parameters
+    ----------
+    folder
+        Where the states go; it is a folder of the run's folder.
+    cadence
+        How often.
+    continued
+        The state that this training continues, if any.
+    """
+
+    def __init__(self, folder: Path, cadence: Cadence, continued: Continuation | None = None) -> None:
+        self._folder = folder
+        self._cadence = cadence
+        self._continued = continued
+        self._saved_at = time.monotonic()
+        self._saved_step = continued.step if continued else 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return length and sha256 of the files that grow during a run."""
+        output = self._folder.parent
+        return {_FILES: {name: (_size(output / name), _digest(output / name)) for name in _growing(output)}}
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Let an epoch that is continued at its first step begin as any other."""
+        if self._continued is not None and self._continued.batch == 0:
+            trainer.fit_loop.epoch_loop.restarting = False
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Save the state before an epoch, when it is time."""
+        if trainer.global_step > self._saved_step and self._is_due(trainer):
+            self.save(trainer)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Any, batch_idx: int
+    ) -> None:
+        """Save the state after an optimizer step, when it is time."""
+        if is_between_steps(trainer) and self._is_due(trainer):
+            self.save(trainer)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Remove the states: the training has ended."""
+        self._prune(keep=0)
+
+    def save(self, trainer: Trainer) -> Path:
+        """Save the state now, with its digest beside it, and remove the oldest beyond the budget."""
+        for one in trainer.loggers:
+            one.save()
+        path = self._folder / f"resume-{trainer.global_step:09d}.ckpt"
+        trainer.save_checkpoint(path, weights_only=False)
+        with open_durably(_digest_file(path)) as stream:
+            stream.write(_digest(path).encode("ascii") + b"\n")
+        self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
+        self._prune(keep=2)
+        return path
+
+    def _is_due(self, trainer: Trainer) -> bool:
+        steps, seconds = self._cadence.every_steps, self._cadence.every_seconds
+        by_steps = steps is not None and trainer.global_step - self._saved_step >= steps
+        return by_steps or (seconds is not None and time.monotonic() - self._saved_at >= seconds)
+
+    def _prune(self, *, keep: int) -> None:
+        newest_first = sorted(self._folder.glob(_PATTERN), reverse=True)
+        total = 0
+        for rank, path in enumerate(newest_first):
+            total += path.stat().st_size
+            if rank >= keep and (keep == 0 or total > self._cadence.budget_mb * 1e6):
+                DurableCheckpointIO().remove_checkpoint(path)
+                DurableCheckpointIO().remove_checkpoint(_digest_file(path))
+
+
+def is_between_steps(trainer: Trainer) -> bool:
+    """Tell, at the end of a batch, whether nothing is half done: gradients are spent, the epoch goes on."""
+    loop = trainer.fit_loop.epoch_loop
+    return not loop._should_accumulate() and not loop._num_ready_batches_reached()
+
+
+def find_continuation(output: Path) -> Continuation | None:
+    """Find the newest sound state of a broken-off training.
+
+    Parameters
+    ----------
+    output
+        The run's folder.
+
+    Returns
+    -------
+    Continuation or None
+        None where no state was saved.
+
+    Raises
+    ------
+    CheckpointError
+        There are states, but none is sound.
+    """
+    passed_over: list[str] = []
+    for path in sorted((output / "checkpoints").glob(_PATTERN), reverse=True):
+        try:
+            return _read(path, tuple(passed_over))
+        except CheckpointError as error:
+            passed_over.append(str(error))
+    if passed_over:
+        raise CheckpointError(f"no state of this run is sound: {'; '.join(passed_over)}")
+    return None
+
+
+def _read(path: Path, passed_over: tuple[str, ...]) -> Continuation:
+    recorded = _digest_file(path)
+    if not recorded.is_file():
+        raise CheckpointError(f"{path.name}: its digest is missing, so it was not written to its end")
+    if recorded.read_bytes().decode("ascii", "replace").strip() != _digest(path):
+        raise CheckpointError(f"{path.name}: it was altered, its sha256 is not what {recorded.name} says")
+    content = DurableCheckpointIO().load_checkpoint(path)
+    epoch, batch = resume_position(content)
+    files = content["callbacks"][ResumePoints.__qualname__][_FILES]
+    return Continuation(path, int(content["global_step"]), epoch, batch, dict(files), passed_over)
+
+
+def roll_back(output: Path, continuation: Continuation) -> None:
+    """Bring every file that grows during a run to the length that it had when the state was saved.
+
+    Raises
+    ------
+    CheckpointError
+        A file no longer begins with what it held then; nothing is touched in that case.
+    """
+    for name, (size, digest) in sorted(continuation.files.items()):
+        path = output / name
+        if not path.is_file() or _digest(path, size) != digest:
+            raise CheckpointError(
+                f"{name} no longer begins with the {size} bytes that it held when {continuation.path.name} "
+                "was saved: the run cannot continue without a gap in it"
+            )
+    for name in _growing(output):
+        path = output / name
+        if name not in continuation.files:
+            path.unlink()
+        elif path.stat().st_size > continuation.files[name][0]:
+            os.truncate(path, continuation.files[name][0])
+
+
+def _growing(output: Path) -> list[str]:
+    logs = (path for folder in _APPENDED_LOGS for path in (output / "logs" / folder).rglob("*"))
+    found = (path for path in (output / "metrics.csv", output / TRACE, *logs) if path.is_file())
+    return sorted(path.relative_to(output).as_posix() for path in found)
+
+
+def _digest_file(path: Path) -> Path:
+    return path.with_name(f"{path.name}.sha256")
+
+
+def _size(path: Path) -> int:
+    return path.stat().st_size
+
+
+def _digest(path: Path, size: int | None = None) -> str:
+    if size is not None:
+        with path.open("rb") as stream:
+            return hashlib.sha256(stream.read(size)).hexdigest()
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -1,0 +1,134 @@
+"""The trace of a training: one line per batch, in which every number stands with all its bits.
+
+The file is JSON Lines, only ever appended to; a line that a death has torn is left out when it is read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+__all__ = ["TRACE", "Parting", "TraceLine", "find_parting", "read_trace"]
+
+TRACE = "trace.jsonl"
+
+
+@dataclasses.dataclass(frozen=True)
+class TraceLine:
+    """One batch, and the state after it.
+
+    Parameters
+    ----------
+    step
+        Optimizer steps done after the batch.
+    epoch, batch
+        Which batch of which epoch, from zero.
+    data
+        Digest of the batch: the numbers of its samples and all their values.
+    loss
+        Loss of the batch, a C99 hexadecimal float.
+    gradient, rate
+        Norm of the gradient before clipping, and the learning rate, likewise; only where an optimizer step
+        followed.
+    weights
+        Digest of all weights, every few steps.
+    tensors
+        Name to digest of every weight and every optimizer slot, after an epoch's last batch.
+    """
+
+    step: int
+    epoch: int
+    batch: int
+    data: str
+    loss: str
+    gradient: str | None = None
+    rate: str | None = None
+    weights: str | None = None
+    tensors: Mapping[str, str] | None = None
+
+    def to_json(self) -> str:
+        """Render the line; what is None is left out."""
+        given = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+        return json.dumps(given, separators=(",", ":"))
+
+
+@dataclasses.dataclass(frozen=True)
+class Parting:
+    """The first place where two traces are not the same.
+
+    Parameters
+    ----------
+    line
+        Index of the line.
+    step, epoch, batch
+        Optimizer steps done before that batch, and which batch it is.
+    kind
+        What differs first, in the order in which a step computes it: ``data``, ``loss``, ``gradient``,
+        ``rate``, ``weights``, a tensor's name, or ``length`` where one trace ends and the other goes on.
+    first, second
+        The two values.
+    agreed_step
+        Optimizer steps after which all weights are known to be the same.
+    """
+
+    line: int
+    step: int
+    epoch: int
+    batch: int
+    kind: str
+    first: str
+    second: str
+    agreed_step: int
+
+
+_COMPUTED = ("epoch", "batch", "data", "loss", "gradient", "rate", "weights")
+
+
+def read_trace(path: Path) -> list[TraceLine]:
+    """Read a trace; a torn last line is left out. Empty where there is no trace.
+
+    Raises
+    ------
+    ValueError
+        Another line than the last is no line of a trace.
+    """
+    lines = path.read_bytes().splitlines() if path.is_file() else []
+    found: list[TraceLine] = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            found.append(TraceLine(**json.loads(line)))
+        except (ValueError, TypeError) as error:
+            if number < len(lines):
+                raise ValueError(f"{path.name}:{number}: it is no line of a trace ({error})") from error
+    return found
+
+
+def find_parting(first: Sequence[TraceLine], second: Sequence[TraceLine]) -> Parting | None:
+    """Find the first place where two traces are not the same; None where there is none."""
+    agreed = before = 0
+    for index, (one, other) in enumerate(zip(first, second, strict=False)):
+        differing = next(_differences(one, other), None)
+        if differing is not None:
+            return Parting(index, before, one.epoch, one.batch, *differing, agreed)
+        before = one.step
+        if one.weights is not None or one.tensors is not None:
+            agreed = one.step
+    if len(first) == len(second):
+        return None
+    index = min(len(first), len(second))
+    beyond = max(first, second, key=len)[index]
+    lengths = f"{len(first)} batches", f"{len(second)} batches"
+    return Parting(index, before, beyond.epoch, beyond.batch, "length", *lengths, agreed)
+
+
+def _differences(one: TraceLine, other: TraceLine) -> Iterator[tuple[str, str, str]]:
+    for name in _COMPUTED:
+        first, second = getattr(one, name), getattr(other, name)
+        if first != second:
+            yield name, str(first), str(second)
+    here, there = one.tensors or {}, other.tensors or {}
+    for name in (*here, *(name for name in there if name not in here)):
+        if here.get(name) != there.get(name):
+            yield name, here.get(name, "absent"), there.get(name, "absent")

@@ -1,0 +1,95 @@
+"""Write a training's trace: what every batch held and what every step made of it, bit by bit."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities.types import STEP_OUTPUT
+from torch.optim import Optimizer
+
+from ptycho_torch.data.dataset import Batch
+from ptycho_torch.exact.digest import little_endian_bytes
+from ptycho_torch.exact.norm import gradient_norm
+from ptycho_torch.trace import TraceLine
+
+__all__ = ["WEIGHTS_EVERY", "TraceFile", "batch_digest", "named_state", "tensors_digest"]
+
+WEIGHTS_EVERY = 10
+"""Optimizer steps between two digests of all weights."""
+
+
+class TraceFile(Callback):
+    """Append a line to the trace for every batch.
+
+    Parameters
+    ----------
+    path
+        The trace.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._gradient: float | None = None
+        self._rate = math.nan
+
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
+    ) -> None:
+        """Note the gradient before it is clipped, and the rate that the step uses."""
+        self._gradient = gradient_norm(pl_module.parameters())
+        self._rate = float(optimizer.param_groups[0]["lr"])
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Batch, batch_idx: int
+    ) -> None:
+        """Write the batch's line."""
+        if not isinstance(outputs, dict):
+            raise TypeError("a trace needs the loss of every batch")
+        has_stepped, self._gradient = self._gradient, None
+        step = trainer.global_step
+        strides = has_stepped is not None and step % WEIGHTS_EVERY == 0
+        line = TraceLine(
+            step=step,
+            epoch=trainer.current_epoch,
+            batch=batch_idx,
+            data=batch_digest(batch),
+            loss=float(outputs["loss"]).hex(),
+            gradient=None if has_stepped is None else has_stepped.hex(),
+            rate=None if has_stepped is None else self._rate.hex(),
+            weights=tensors_digest(pl_module.state_dict().values()) if strides else None,
+            tensors=_digests(trainer, pl_module) if trainer.is_last_batch else None,
+        )
+        with self._path.open("a", encoding="ascii") as stream:
+            stream.write(line.to_json() + "\n")
+
+
+def batch_digest(batch: Batch) -> str:
+    """Digest a batch: the numbers of its groups, and every value of them."""
+    return tensors_digest((batch.index, batch.input_amplitude, batch.measured_intensity, batch.offsets_px))
+
+
+def named_state(module: LightningModule, optimizer: Optimizer) -> Iterator[tuple[str, torch.Tensor]]:
+    """Yield every weight, then every slot of the optimizer, by name."""
+    yield from module.state_dict().items()
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    for parameter, slots in optimizer.state.items():
+        for slot, value in slots.items():
+            if isinstance(value, torch.Tensor):
+                yield f"optimizer/{slot}/{names[id(parameter)]}", value
+
+
+def _digests(trainer: Trainer, module: LightningModule) -> dict[str, str]:
+    return {name: tensors_digest((value,)) for name, value in named_state(module, trainer.optimizers[0])}
+
+
+def tensors_digest(tensors: Iterable[torch.Tensor]) -> str:
+    """Digest tensors by their values alone, 16 hexadecimal digits."""
+    digest = hashlib.blake2b(digest_size=8)
+    for tensor in tensors:
+        digest.update(little_endian_bytes(tensor))
+    return digest.hexdigest()

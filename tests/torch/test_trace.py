@@ -1,0 +1,113 @@
+"""What a trace holds, how it is read, and where two of them part."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from ptycho_torch.readers import Scan
+from ptycho_torch.trace import TraceLine, find_parting, read_trace
+from ptycho_torch.training import TrainingResult
+from tests.torch.small_training import MakePayload, fit
+
+LINES = [
+    TraceLine(step=1, epoch=0, batch=0, data="a", loss="0x1p+0", gradient="0x1p+1", rate="0x1p-10"),
+    TraceLine(
+        step=2, epoch=0, batch=1, data="b", loss="0x1p-1", gradient="0x1p+2", rate="0x1p-10", weights="w"
+    ),
+    TraceLine(
+        step=3,
+        epoch=0,
+        batch=2,
+        data="c",
+        loss="0x1p-2",
+        gradient="0x1p+3",
+        rate="0x1p-10",
+        tensors={"x": "1", "y": "2"},
+    ),
+]
+
+
+def write(path: Path, lines: list[TraceLine], tail: str = "") -> Path:
+    path.write_text("".join(line.to_json() + "\n" for line in lines) + tail)
+    return path
+
+
+def test_a_trace_is_read_as_it_was_written(tmp_path: Path) -> None:
+    assert read_trace(write(tmp_path / "t", LINES)) == LINES
+    assert read_trace(tmp_path / "absent") == []
+
+
+def test_a_torn_last_line_is_left_out_and_any_other_is_refused(tmp_path: Path) -> None:
+    assert read_trace(write(tmp_path / "t", LINES, '{"step":4,"ep')) == LINES
+    path = write(tmp_path / "t", LINES)
+    path.write_text(path.read_text().replace('"epoch":0,"batch":1', '"epoch"', 1))
+    with pytest.raises(ValueError, match="t:2: it is no line of a trace"):
+        read_trace(path)
+
+
+@pytest.mark.parametrize("kind", ["data", "loss", "gradient", "rate", "weights"])
+def test_two_traces_part_where_the_first_value_differs(kind: str) -> None:
+    other = [LINES[0], dataclasses.replace(LINES[1], **{kind: "other"}), LINES[2]]
+    parting = find_parting(LINES, other)
+    assert parting is not None
+    assert (parting.line, parting.step, parting.epoch, parting.batch) == (1, 1, 0, 1)
+    assert (parting.kind, parting.first, parting.second) == (kind, getattr(LINES[1], kind), "other")
+    assert parting.agreed_step == 0
+
+
+def test_the_first_of_a_step_s_differences_is_named() -> None:
+    other = [dataclasses.replace(LINES[0], rate="other", loss="other"), *LINES[1:]]
+    parting = find_parting(LINES, other)
+    assert parting is not None
+    assert parting.kind == "loss"
+
+
+def test_a_tensor_is_named_and_the_last_agreement_of_all_weights() -> None:
+    other = [*LINES[:2], dataclasses.replace(LINES[2], tensors={"x": "1", "y": "other"})]
+    parting = find_parting(LINES, other)
+    assert parting is not None
+    assert (parting.kind, parting.first, parting.second, parting.agreed_step) == ("y", "2", "other", 2)
+
+
+def test_the_end_of_one_trace_is_a_parting_and_equal_traces_have_none() -> None:
+    parting = find_parting(LINES, LINES[:2])
+    assert parting is not None
+    assert (parting.kind, parting.step, parting.batch) == ("length", 2, 2)
+    assert find_parting(LINES, list(LINES)) is None
+
+
+def traced(
+    make_payload: MakePayload, scan: Scan, **execution: object
+) -> tuple[list[TraceLine], TrainingResult]:
+    payload = make_payload(**execution)
+    result = fit(payload, scan)
+    return read_trace(Path(payload.output_dir) / "trace.jsonl"), result
+
+
+def test_a_training_writes_a_line_for_every_batch_with_the_step_s_gradient_and_rate(
+    make_payload: MakePayload, scan: Scan
+) -> None:
+    lines, result = traced(make_payload, scan, accum_steps=2, learning_rate=0.25)
+    assert [(line.epoch, line.batch, line.step) for line in lines] == [
+        (0, 0, 0), (0, 1, 1), (0, 2, 2), (1, 0, 2), (1, 1, 3), (1, 2, 4),
+    ]  # fmt: skip
+    assert [line.gradient is not None for line in lines] == [False, True, True] * 2
+    assert {line.rate for line in lines if line.gradient} == {(0.25).hex()}
+    assert len({line.data for line in lines}) == 6
+    tensors = lines[-1].tensors
+    assert tensors is not None
+    assert set(result.module.state_dict()) < set(tensors)
+    assert any(name.startswith("optimizer/exp_avg/") for name in tensors)
+    assert lines[0].tensors is None
+
+
+def test_the_trace_holds_the_gradient_before_it_is_clipped(make_payload: MakePayload, scan: Scan) -> None:
+    free, _ = traced(make_payload, scan)
+    clipped, _ = traced(make_payload, scan, gradient_clip_val=1e-6)
+    assert free[0].gradient == clipped[0].gradient
+    parting = find_parting(free, clipped)
+    assert parting is not None
+    assert (parting.step, parting.kind) == (1, "loss")
