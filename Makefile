@@ -2,7 +2,7 @@
 #
 # Variables: VENV, DEV_VENV and HOST_VENV (where the environments are), WHEELS (folder with the CPU wheel of torch),
 # TORCH_CPU_INDEX, PYTHON; for train SPEC and RUNS_DIR; for test PYTEST_ARGS and JOBS.
-.PHONY: help env dev-env host-env base-image train test test-slow test-container lint lock clean
+.PHONY: help env dev-env host-env base-image train test test-slow test-container fuzz lint lock clean
 
 VENV ?= .venv
 DEV_VENV ?= .venv-dev
@@ -12,6 +12,7 @@ SPEC ?= $(QUICKSTART)
 RUNS_DIR ?=
 JOBS ?= auto
 PYTEST_ARGS ?=
+FUZZ_SECONDS ?= 60
 DEV_BIN = $(DEV_VENV)/bin
 TEST = JOBS=$(JOBS) tools/test.sh $(DEV_BIN)/python $(DEV_VENV)
 
@@ -42,6 +43,13 @@ test-slow: dev-env ## environment, then the tests that take longer
 
 test-container: dev-env ## environment, then the tests that build and run containers; they need a Docker engine
 	$(TEST) container $(PYTEST_ARGS)
+
+fuzz: dev-env ## feed the readers of specs and data with mutilated input, each for FUZZ_SECONDS (60)
+	@$(DEV_BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --upgrade \
+		--target $(DEV_VENV)/fuzz --requirement docker/requirements-fuzz.lock
+	@for reader in yaml npz arrays; do \
+		PYTHONPATH=$(DEV_VENV)/fuzz:$(CURDIR) $(DEV_BIN)/python -m tests.fuzz $$reader $(FUZZ_SECONDS) || exit 1; \
+	done
 
 lint: dev-env ## style, types, import contracts and dead code
 	$(DEV_BIN)/ruff check

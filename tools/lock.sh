@@ -6,6 +6,7 @@
 #   docker/requirements-host.lock   a host that starts containers: the command line and the Docker SDK, no torch
 #   docker/requirements-loggers.lock  the loggers that are no part of the tools: mlflow and wandb, no torch; a test
 #                                   installs them beside the tools, so every common pin is equal
+#   docker/requirements-fuzz.lock   the fuzzer
 #   docker/requirements-cuda.lock   the package index's full build of torch with its CUDA libraries
 #
 # WHEELS names the folder or index page that holds the CPU wheel of torch. No host and no path of this
@@ -50,3 +51,6 @@ compile loggers --constraint "$work/dev" --extra mlflow --extra wandb
 publish loggers <"$work/loggers"
 compile cuda --constraint "$work/torch-cuda" --constraint "$work/common" --extra training
 publish cuda <"$work/cuda"
+"$UV" pip compile --quiet --generate-hashes --python-version 3.11 --no-annotate --no-header --no-emit-index-url \
+    --no-emit-find-links --output-file "$work/fuzz" --group fuzz
+publish fuzz <"$work/fuzz"
