@@ -2,11 +2,12 @@
 #
 # Variables: VENV, DEV_VENV and HOST_VENV (where the environments are), WHEELS (folder with the CPU wheel of torch),
 # TORCH_CPU_INDEX, PYTHON; for train SPEC and RUNS_DIR; for test PYTEST_ARGS and JOBS.
-.PHONY: help env dev-env host-env base-image train test test-slow test-container fuzz lint lock clean
+.PHONY: help env dev-env host-env base-image sbom train test test-slow test-container fuzz lint lock clean
 
 VENV ?= .venv
 DEV_VENV ?= .venv-dev
 HOST_VENV ?= .venv-host
+SBOM_VENV ?= .venv-sbom
 QUICKSTART = runs/quickstart.yaml
 SPEC ?= $(QUICKSTART)
 RUNS_DIR ?=
@@ -30,6 +31,14 @@ host-env: ## make the environment of a host that only starts containers in HOST_
 
 base-image: ## make the base images from Debian packages, where no container registry is reachable
 	@docker/base.sh
+
+sbom: ## write what the images hold, as CycloneDX, to build/sbom-cpu.json and build/sbom-cuda.json
+	@tools/install.sh $(SBOM_VENV) docker/requirements-sbom.lock
+	@mkdir -p build
+	@for target in cpu cuda; do \
+		PYTHONWARNINGS=ignore::UserWarning $(SBOM_VENV)/bin/cyclonedx-py requirements --output-reproducible --pyproject pyproject.toml \
+			--output-file build/sbom-$$target.json docker/requirements-$$target.lock || exit; \
+	done
 
 train: env ## environment, then train, reconstruct and show the result of SPEC (runs/quickstart.yaml)
 	@$(VENV)/bin/harness run $(SPEC) $(if $(RUNS_DIR),--runs-dir "$(RUNS_DIR)") \
@@ -62,5 +71,5 @@ lock: ## compile the locked requirements from pyproject.toml (needs uv)
 	@tools/lock.sh
 
 clean: ## remove the environments and the caches; results in runs/_out stay
-	rm -rf $(VENV) $(DEV_VENV) $(HOST_VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
+	rm -rf $(VENV) $(DEV_VENV) $(HOST_VENV) $(SBOM_VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis build dist
 	find harness ptycho_torch tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -6,8 +6,9 @@
 #   docker/requirements-host.lock   a host that starts containers: the command line and the Docker SDK, no torch
 #   docker/requirements-loggers.lock  the loggers that are no part of the tools: mlflow and wandb, no torch; a test
 #                                   installs them beside the tools, so every common pin is equal
-#   docker/requirements-fuzz.lock   the fuzzer
 #   docker/requirements-cuda.lock   the package index's full build of torch with its CUDA libraries
+#   docker/requirements-fuzz.lock   the fuzzer
+#   docker/requirements-sbom.lock   the tool that writes bills of materials
 #
 # WHEELS names the folder or index page that holds the CPU wheel of torch. No host and no path of this
 # machine enters a lock.
@@ -19,10 +20,10 @@ command -v "$UV" >/dev/null || { echo "lock: no '$UV' here: install it (python3 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
-compile() {  # compile OUTPUT [ARGUMENT...]
+compile() {  # compile OUTPUT ARGUMENT...
     output=$1; shift
     "$UV" pip compile --quiet --generate-hashes --python-version 3.11 --no-annotate --no-header \
-        --no-emit-index-url --no-emit-find-links --output-file "$work/$output" "$@" pyproject.toml
+        --no-emit-index-url --no-emit-find-links --output-file "$work/$output" "$@"
 }
 
 with_torch_of_all_platforms() {  # with_torch_of_all_platforms LOCK: the lock, its torch block exchanged
@@ -40,17 +41,18 @@ publish() {  # publish NAME < lock
 version=$(sed -n 's/^\(torch==[^ ;]*\)+cpu .*/\1/p' docker/torch-cpu.txt)
 echo "$version+cpu" >"$work/torch-cpu"
 echo "$version" >"$work/torch-cuda"
-compile cpu --find-links "$WHEELS" --constraint "$work/torch-cpu" --extra training
+compile cpu --find-links "$WHEELS" --constraint "$work/torch-cpu" --extra training pyproject.toml
 with_torch_of_all_platforms "$work/cpu" | publish cpu
-compile dev --find-links "$WHEELS" --constraint "$work/cpu" --extra training --extra docker --extra tensorboard --extra dev
+compile dev --find-links "$WHEELS" --constraint "$work/cpu" --extra training --extra docker --extra tensorboard --extra dev pyproject.toml
 with_torch_of_all_platforms "$work/dev" | publish dev
 grep -v '^torch==' "$work/cpu" | grep '^[a-z]' | sed 's/ .*//' >"$work/common"
-compile host --constraint "$work/dev" --extra docker
+compile host --constraint "$work/dev" --extra docker pyproject.toml
 publish host <"$work/host"
-compile loggers --constraint "$work/dev" --extra mlflow --extra wandb
+compile loggers --constraint "$work/dev" --extra mlflow --extra wandb pyproject.toml
 publish loggers <"$work/loggers"
-compile cuda --constraint "$work/torch-cuda" --constraint "$work/common" --extra training
+compile cuda --constraint "$work/torch-cuda" --constraint "$work/common" --extra training pyproject.toml
 publish cuda <"$work/cuda"
-"$UV" pip compile --quiet --generate-hashes --python-version 3.11 --no-annotate --no-header --no-emit-index-url \
-    --no-emit-find-links --output-file "$work/fuzz" --group fuzz
+compile fuzz --group fuzz
 publish fuzz <"$work/fuzz"
+compile sbom --group sbom
+publish sbom <"$work/sbom"
