@@ -20,8 +20,11 @@ PASSED_ON = frozenset({*_FROM_CALLER, "PYTHONPATH"})
 """Variables of the worker that hold this machine's paths or cards; they change no result."""
 
 
-_GFLOP_PER_PATTERN = 4.8
-"""Forward and backward pass of the default network at N = 64 and n_filters_scale 2."""
+_KEEP_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 * 2**20), "MALLOC_TRIM_THRESHOLD_": str(2**31 - 1)}
+"""Freed memory stays with the process: a step of training would ask for it again, page by page."""
+
+_GFLOP_PER_PATTERN = {64: 4.8, 128: 10.6, 256: 33.4}
+"""Forward and backward pass of the default network at n_filters_scale 2, by N."""
 _GFLOPS_PER_CORE = 65.0
 """What one core reached in training under the ``portable`` profile."""
 _PATTERNS_STITCHED_PER_SECOND = 25.0
@@ -29,6 +32,8 @@ _PATTERNS_STITCHED_PER_SECOND = 25.0
 _START_SECONDS = 10.0
 _IMPORTS_GB = 0.5
 _BATCH_GB_PER_PATTERN = 0.02
+_PATTERNS_AT_ONCE = 8
+"""Patterns of 64 x 64 that pass through the network at one time; a group is not divided."""
 _LEAST_MEMORY_GB = 4
 _MEMORY_MARGIN = 4
 _UNITS = {"m": 2**20, "g": 2**30}
@@ -125,7 +130,7 @@ def worker_environment(
         Folder that holds the packages; None when the interpreter finds them by itself.
     """
     settled = {name: caller[name] for name in _FROM_CALLER if name in caller}
-    settled.update(LANG="C.UTF-8", TZ="UTC", PYTHONSAFEPATH="1", PYTHONUNBUFFERED="1")
+    settled.update(LANG="C.UTF-8", TZ="UTC", PYTHONSAFEPATH="1", PYTHONUNBUFFERED="1", **_KEEP_FREED_MEMORY)
     if packages is not None:
         settled["PYTHONPATH"] = packages
     settled.update(profile_environment(profile, threads))
@@ -197,17 +202,16 @@ def estimate(resolved: ResolvedRun) -> Estimate:
     model, training = payload.model, payload.training
     patterns = model.gridsize**2
     size = (model.N / 64) ** 2
-    # A network for larger frames has a stage more; channels enter squared.
-    gflop = (
-        _GFLOP_PER_PATTERN * size * (1 + 0.25 * math.log2(model.N / 64)) * (model.n_filters_scale / 2) ** 2
-    )
+    # Channels enter squared.
+    gflop = _GFLOP_PER_PATTERN[model.N] * (model.n_filters_scale / 2) ** 2
     trained = training.n_groups * patterns * training.epochs
     stitched = _n_frames(resolved.sources["train"]) if resolved.products.reconstruction else 0
     cpu = (
         _START_SECONDS + trained * gflop / _GFLOPS_PER_CORE + stitched * size / _PATTERNS_STITCHED_PER_SECOND
     )
     frames = sum(_n_frames(source) for source in resolved.sources.values())
-    batch = training.batch_size * patterns * size * max(1.0, model.n_filters_scale / 2)
+    at_once = max(patterns * size, min(training.batch_size * patterns * size, _PATTERNS_AT_ONCE))
+    batch = at_once * max(1.0, model.n_filters_scale / 2)
     return Estimate(
         cpu_seconds=cpu,
         wall_seconds=_START_SECONDS + (cpu - _START_SECONDS) / resolved.exactness.threads,

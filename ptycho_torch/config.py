@@ -138,7 +138,7 @@ class ModelConfig:
         It fixes the intensity scale, which diffraction alone leaves free.
     """
 
-    N: Annotated[Literal[64, 128], _WholeNumber] = canonical("model.N")
+    N: Annotated[Literal[64, 128, 256], _WholeNumber] = canonical("model.N")
     gridsize: Annotated[Literal[1, 2], _WholeNumber] = canonical("model.gridsize")
     generator: Annotated[str, name_in(GENERATORS)] = "cnn"
     n_filters_scale: PositiveInt = canonical("model.n_filters_scale")

@@ -67,7 +67,7 @@ class ProbeConfig:
     """
 
     kind: Literal["annular"] = "annular"
-    N: Literal[64, 128] = 64
+    N: Literal[64, 128, 256] = 64
     pupil_radius_px: PositiveFloat = 10.0
     stop_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.4
     defocus_waves: float = 0.8

@@ -73,6 +73,8 @@ def apply_and_verify(profile: str, threads: int, *, deterministic: bool = True) 
                 f"{torch.get_num_interop_threads()}: put the profile into force before any torch operation"
             ) from error
     torch.use_deterministic_algorithms(deterministic)
+    # Filling memory before it is written costs a tenth of the training; that nothing reads it is tested.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = deterministic
     torch.backends.cudnn.allow_tf32 = False

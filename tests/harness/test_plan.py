@@ -35,6 +35,8 @@ def test_the_worker_gets_the_profile_and_nothing_of_the_caller_that_could_change
         "PYTHONSAFEPATH": "1",
         "PYTHONUNBUFFERED": "1",
         "PYTHONPATH": "/packages",
+        "MALLOC_MMAP_THRESHOLD_": "33554432",
+        "MALLOC_TRIM_THRESHOLD_": "2147483647",
         **profile_environment(profile, 2),
     }
 

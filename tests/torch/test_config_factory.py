@@ -219,7 +219,7 @@ class TestData:
     def test_a_side_that_no_network_takes_is_an_error_that_names_the_file(self, tmp_path: Path) -> None:
         scan = save(tmp_path / "odd.npz", project_arrays(n_frames=4, side=32))
         with pytest.raises(
-            ConfigError, match=r"model\.N: must be 64 or 128, not 32 \(inferred from odd\.npz\)"
+            ConfigError, match=r"model\.N: must be 64, 128 or 256, not 32 \(inferred from odd\.npz\)"
         ):
             create_training_payload(scan, tmp_path, {"n_groups": 4})
 

@@ -189,6 +189,20 @@ def test_training_lowers_the_loss_at_both_grid_sizes():
         assert losses[-1] < losses[0]
 
 
+def test_a_step_is_taken_at_every_size_of_the_frame():
+    for N in (64, 128, 256):
+        module = _module({"N": N, "attention": True, "probe_big": True})
+        weights = {name: weight for name, weight in module.named_parameters() if "first.weight" in name}
+        before = {name: weight.detach().clone() for name, weight in weights.items()}
+        counts = torch.poisson(torch.full((1, 1, N, N), 5.0), generator=torch.Generator().manual_seed(3))
+        batch = Batch(counts.sqrt(), counts, torch.zeros(1, 1, 2), None, torch.arange(1))
+        optimizer = module.configure_optimizers()
+        module.batch_loss_in_parts(batch).backward()
+        optimizer.step()
+        assert len(weights) == 3 * N.bit_length() - 14
+        assert not [name for name, weight in weights.items() if torch.equal(weight, before[name])]
+
+
 def test_the_predicted_counts_of_an_untrained_network_are_those_of_the_mean_frame():
     module = _module()
     batch = dataclasses.replace(_batch(), input_amplitude=torch.zeros(2, 1, 64, 64))
@@ -264,6 +278,22 @@ def test_the_network_never_sees_more_than_a_part_of_a_batch(monkeypatch: pytest.
     with torch.no_grad():
         module.batch_loss_in_parts(_batch(B=3))
     assert seen == [2, 2, 1, 2, 1]
+
+
+def test_no_step_reads_memory_that_was_not_written(monkeypatch: pytest.MonkeyPatch):
+    def gradients(*, is_filled: bool) -> list[torch.Tensor]:
+        monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", is_filled)
+        module = _module({"gridsize": 2, "attention": True, "probe_big": True})
+        module.batch_loss_in_parts(_batch(4, 3)).backward()
+        return [p.grad for p in module.parameters()]
+
+    was_deterministic = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        pairs = list(zip(gradients(is_filled=True), gradients(is_filled=False), strict=True))
+    finally:
+        torch.use_deterministic_algorithms(was_deterministic)
+    assert all(torch.equal(a, b) and a.isfinite().all() for a, b in pairs)
 
 
 def test_a_probe_of_another_size_is_refused():

@@ -41,10 +41,10 @@ def test_stacked_patterns_need_about_as_many_parameters_as_the_peer():
 def test_each_doubling_of_the_frame_adds_a_stage_to_encoder_and_decoder():
     assert stage_widths(64, 2) == ([64, 128, 256], [128, 64])
     assert stage_widths(128, 2) == ([32, 64, 128, 256], [256, 128, 64])
+    assert stage_widths(256, 2) == ([16, 32, 64, 128, 256], [512, 256, 128, 64])
 
 
-@pytest.mark.parametrize("N", [64, 128])
-@pytest.mark.parametrize("gridsize", [1, 2])
+@pytest.mark.parametrize(("N", "gridsize"), [(64, 1), (64, 2), (128, 2), (256, 1)])
 def test_every_pattern_of_a_group_gets_a_patch(N: int, gridsize: int):
     patches = _build(N=N, gridsize=gridsize)(_input(2, gridsize**2, N, N))
     assert patches.shape == (2, gridsize**2, N, N)
