@@ -159,7 +159,7 @@ def new_command(scan: Path, output: Path | None) -> None:
     """Write a commented spec for the data file SCAN, ready to run."""
     from harness.new_spec import write_spec
 
-    written = write_spec(scan, output)
+    written = write_spec(scan, output, lambda sentence: click.echo(f"note: {sentence}", err=True))
     click.echo(f"wrote {written}; next: harness run {written}")
 
 

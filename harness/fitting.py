@@ -15,10 +15,30 @@ if TYPE_CHECKING:
     from harness.spec import RunSpec
     from ptycho_torch.payloads import TrainingPayload
 
-__all__ = ["misfits"]
+__all__ = ["misfits", "open_positions"]
 
 _WIDEST_GROUP = 4
 """Frames of a group lie at most this many frame sides apart; they should overlap, after all."""
+
+
+def open_positions(header: ScanHeader, positions: str) -> str | None:
+    """Say that a position convention is assumed, where the file leaves it open.
+
+    Parameters
+    ----------
+    header
+        The scan's header.
+    positions
+        What is assumed.
+    """
+    if header.format != "npz" or header.positions is not None:
+        return None
+    corners = {"ptychopinn": "position - N/2", "center": "position - (N - 1)/2"}
+    other = next(name for name in corners if name != positions)
+    return (
+        f"{header.name} does not state what its positions point at, so {positions} is assumed: a patch's "
+        f"corner is {corners[positions]}; with data.positions: {other} it is {corners[other]}"
+    )
 
 
 def misfits(spec: RunSpec, payload: TrainingPayload, found: Mapping[str, FoundScan]) -> list[Problem]:

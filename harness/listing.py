@@ -22,7 +22,9 @@ def list_lines(runs_dir: Path) -> Iterator[str]:
     """List all runs of a folder, the oldest first."""
     found = [summary(path) for path in run_folders(runs_dir)]
     for facts in sorted(found, key=lambda facts: str(facts["created"])):
-        yield f"{facts['status']:<12}{facts['created'] or '?':<31}{Path(facts['path']).name}"
+        repeats = facts["rerun_of"]
+        more = f"  ({repeats['kind']} of {repeats['run']})" if repeats else ""
+        yield f"{facts['status']:<12}{facts['created'] or '?':<31}{Path(facts['path']).name}{more}"
     if not found:
         yield f"there are no runs in {runs_dir}"
 

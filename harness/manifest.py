@@ -258,12 +258,19 @@ def summary(run_dir: Path) -> dict[str, Any]:
     """
     state = state_without_manifest(run_dir)
     created = next((event for event in read_events(run_dir) if event.get("event") == "created"), {})
-    facts = {"status": state, "name": created.get("name"), "created": created.get("time")}
+    facts: dict[str, Any] = {
+        "status": state,
+        "name": created.get("name"),
+        "created": created.get("time"),
+        "rerun_of": None,
+    }
     # Looked for after the state: a run that ends in between is then seen as ended.
     if (run_dir / MANIFEST).is_file():
         try:
             manifest = read_manifest(run_dir)
-            facts = {"status": manifest.status, "name": manifest.name, "created": manifest.created}
+            facts |= {"status": manifest.status, "name": manifest.name, "created": manifest.created}
+            if manifest.rerun_of is not None:
+                facts["rerun_of"] = {"run": manifest.rerun_of.run, "kind": manifest.rerun_of.kind}
         except DamagedError:
             facts["status"] = "damaged"
         except UserError:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from harness.errors import UserError
-from harness.spec_template import spec_text
+from harness.fitting import open_positions
+from harness.spec_template import ASSUMED_POSITIONS, spec_text
 from harness.store import file_digest, write_durably
 from ptycho_torch.headers import read_header
 
 __all__ = ["write_spec"]
 
 
-def write_spec(scan: Path, output: Path | None) -> Path:
+def write_spec(scan: Path, output: Path | None, note: Callable[[str], None] = lambda sentence: None) -> Path:
     """Write a spec for a scan and return where it stands.
 
     Parameters
@@ -22,6 +24,8 @@ def write_spec(scan: Path, output: Path | None) -> Path:
         The data file.
     output
         The spec; by default ``<scan>.yaml`` in the current folder.
+    note
+        Told what the scan leaves open and the spec assumes.
 
     Raises
     ------
@@ -41,4 +45,6 @@ def write_spec(scan: Path, output: Path | None) -> Path:
         write_durably(spec, text.encode("utf-8"))
     except OSError as error:
         raise UserError(f"{spec} cannot be written ({error.strerror}): name another with -o") from error
+    if (sentence := open_positions(header, ASSUMED_POSITIONS)) is not None:
+        note(sentence)
     return spec

@@ -16,7 +16,7 @@ from harness.errors import HarnessError
 from harness.spec_blocks import CONFIG_SECTIONS, ROLES, ContainerBlock, ProductsBlock
 from ptycho_torch.config import InferenceConfig
 from ptycho_torch.headers import ScanHeader
-from ptycho_torch.layers import FrozenMapping, Origin
+from ptycho_torch.layers import Origin, freeze_fields
 from ptycho_torch.payloads import TrainingPayload
 from ptycho_torch.simulate_config import SimulateConfig
 from ptycho_torch.validation import describe_problems
@@ -120,8 +120,7 @@ class ResolvedRun(_Strict):
     notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        for name in ("sources", "own_values", "own_origins"):
-            object.__setattr__(self, name, FrozenMapping(getattr(self, name)))
+        freeze_fields(self, "sources", "own_values", "own_origins")
 
     @property
     def inference(self) -> InferenceConfig:

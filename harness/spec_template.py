@@ -8,7 +8,10 @@ import shlex
 
 from ptycho_torch.headers import ScanHeader
 
-__all__ = ["spec_text", "suggested_name"]
+__all__ = ["ASSUMED_POSITIONS", "spec_text", "suggested_name"]
+
+ASSUMED_POSITIONS = "ptychopinn"
+"""The position convention that is written where the file states none."""
 
 _SAMPLES = {64: 16_000, 128: 8_000}
 _VALIDATION_FRACTION = 0.05
@@ -111,7 +114,7 @@ _WORDS = frozenset({"true", "false", "null", "none", "yes", "no", "on", "off", "
 def _positions(header: ScanHeader) -> str:
     if header.format == "tike":
         return ""
-    stated = header.positions or "ptychopinn"
+    stated = header.positions or ASSUMED_POSITIONS
     told = "as the file states" if header.positions else "or center: the middle of the patch's pixels"
     return f"    positions: {stated}{' ' * max(2, 21 - len(stated))}# {told}\n"
 

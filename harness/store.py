@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import fcntl
 import hashlib
 import json
@@ -263,7 +264,11 @@ def find_run(run: str, runs_dir: Path) -> Path:
     for candidate in (Path(run), runs_dir / run):
         if candidate.is_dir() and is_run(candidate):
             return candidate.resolve()
-    raise UserError(f"there is no run {run!r}, neither as a folder nor in {runs_dir}: see `harness list`")
+    names = [path.name for path in run_folders(runs_dir)]
+    begun = [name for name in names if run and name.startswith(run)]
+    near = begun[-1:] or difflib.get_close_matches(run, names, n=1)
+    hint = f", did you mean {near[0]!r}?" if near else ": see `harness list`"
+    raise UserError(f"there is no run {run!r}, neither as a folder nor in {runs_dir}{hint}")
 
 
 def recorded_files(run_dir: Path) -> dict[str, dict[str, Any]]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ptycho_torch.config import DataConfig, ModelConfig
 from ptycho_torch.headers import ScanHeader
-from ptycho_torch.layers import Merged
+from ptycho_torch.layers import DEFAULT_LAYERS, Merged
 from ptycho_torch.payloads import TrainingPayload
 from ptycho_torch.validation import Problems
 
@@ -82,7 +82,7 @@ def _check_stated(merged: Merged, header: ScanHeader, problems: Problems) -> Non
             f"drop it, or choose other data"
         )
         _note(merged, problems, "model.N", sentence)
-    is_told = merged.origins["data.units"].layer not in {"PyTorch default", "canonical default"}
+    is_told = merged.origins["data.units"].layer not in DEFAULT_LAYERS
     if header.units is None and not is_told:
         sentence = f"cannot be told from the first frames of {header.name}: state it"
         _note(merged, problems, "data.units", sentence)

@@ -13,7 +13,7 @@ from ptycho_torch.config_checks import check_against_data, check_against_trained
 from ptycho_torch.config_keys import default_layers, entry_point_layer, given_layer, knob_layer
 from ptycho_torch.errors import ConfigError, DataFileNotFoundError
 from ptycho_torch.headers import ScanHeader, read_header
-from ptycho_torch.layers import Layer, Merged, Value, merge
+from ptycho_torch.layers import DEFAULT_LAYERS, Layer, Merged, Value, merge
 from ptycho_torch.payloads import InferencePayload, TrainingPayload
 from ptycho_torch.validation import Problems
 
@@ -47,7 +47,6 @@ _INFERENCE_KNOBS = frozenset(
         "pad_eval",
     }
 )
-_DEFAULT_LAYERS = frozenset({"PyTorch default", "canonical default"})
 
 
 def create_training_payload(
@@ -267,6 +266,6 @@ def _applied(merged: Merged, configs: Mapping[str, Any], knobs: frozenset[str]) 
     applied = {}
     for key, origin in merged.origins.items():
         section, _, field = key.partition(".")
-        if origin.layer not in _DEFAULT_LAYERS or (section == "execution" and field in knobs):
+        if origin.layer not in DEFAULT_LAYERS or (section == "execution" and field in knobs):
             applied[field] = getattr(configs[section], field)
     return applied

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from ptycho_torch.errors import ConfigError
 
 __all__ = [
+    "DEFAULT_LAYERS",
     "LAYER_NAMES",
     "FrozenMapping",
     "Layer",
@@ -18,6 +19,7 @@ __all__ = [
     "Shadowed",
     "Value",
     "freeze",
+    "freeze_fields",
     "merge",
 ]
 
@@ -34,6 +36,9 @@ LAYER_NAMES = (
     "canonical default",
 )
 """All layers, highest first. ``resolved`` holds what a request such as ``auto`` was turned into."""
+
+DEFAULT_LAYERS = frozenset(LAYER_NAMES[-2:])
+"""The layers that hold what nobody has said."""
 
 
 @dataclass(frozen=True)
@@ -174,6 +179,12 @@ def merge(layers: Sequence[Layer]) -> Merged:
         shadowed = tuple(Shadowed(freeze(lost.value), layer, lost.place) for layer, lost in losers)
         origins[key] = Origin(name, winner.place, winner.note, shadowed)
     return Merged(FrozenMapping(values), FrozenMapping(origins))
+
+
+def freeze_fields(instance: object, *names: str) -> None:
+    """Freeze what these fields of a frozen dataclass were given; called when it is made."""
+    for name in names:
+        object.__setattr__(instance, name, freeze(getattr(instance, name)))
 
 
 def freeze(value: Any) -> Any:

@@ -19,7 +19,7 @@ from ptycho_torch.config import (
     TrainingConfig,
 )
 from ptycho_torch.errors import ConfigError
-from ptycho_torch.layers import Origin, freeze
+from ptycho_torch.layers import Origin, freeze_fields
 from ptycho_torch.validation import describe_problems
 
 __all__ = ["InferencePayload", "TrainingPayload"]
@@ -33,8 +33,7 @@ class _Payload:
     origins: Mapping[str, Origin]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "overrides_applied", freeze(self.overrides_applied))
-        object.__setattr__(self, "origins", freeze(self.origins))
+        freeze_fields(self, "overrides_applied", "origins")
 
     def to_json_dict(self) -> dict[str, Any]:
         """Return the payload as dictionaries, lists and plain values."""

@@ -53,6 +53,15 @@ def test_plan_prints_what_would_run_and_writes_nothing(
     assert sorted(bench.spec.parent.rglob("*")) == before
 
 
+def test_a_position_convention_that_nobody_stated_is_noted_and_one_that_was_is_not(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert harness(bench, "plan", str(bench.spec)) == 0
+    assert "scan.npz does not state what its positions point at, so ptychopinn" in capsys.readouterr().err
+    assert harness(bench, "plan", str(bench.spec), "--set", "data.positions=center") == 0
+    assert "positions" not in capsys.readouterr().err
+
+
 def test_plan_as_json_is_json(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     assert harness(bench, "plan", str(bench.spec), "--json", "--set", "epochs=7") == 0
     planned = json.loads(capsys.readouterr().out)
@@ -212,8 +221,11 @@ def test_new_writes_a_spec_that_plans_as_it_is(
     monkeypatch.chdir(bench.data.parent)
     assert main(["new", str(bench.data)]) == 0
     spec = bench.data.with_suffix(".yaml")
-    assert spec.name in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert spec.name in said.out
+    assert "note: scan.npz does not state what its positions point at, so ptychopinn is assumed" in said.err
     assert main(["plan", str(spec)]) == 0
+    assert "note" not in capsys.readouterr().err
     assert main(["new", str(bench.data)]) == 2
     assert "exists already" in capsys.readouterr().err
 

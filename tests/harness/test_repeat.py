@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,6 +12,7 @@ import pytest
 
 from harness.environment import Gpu
 from harness.fetch import Fetcher
+from harness.listing import list_json, list_lines
 from harness.manifest import DamagedError
 from harness.repeat import RefusedError, differences, load, locate_data, repeat, rerun_exit_code
 from harness.run import Finished
@@ -57,6 +59,16 @@ def plant_package(root: Path, version: str) -> None:
     (info / "RECORD").write_text(
         f"dummy.py,sha256=abc,1\ndummy-{version}.dist-info/METADATA,sha256=x{version},9\n"
     )
+
+
+def test_the_list_marks_what_repeats_another_run(bench: Bench) -> None:
+    first = bench.run()
+    second = again(bench, first.path)
+    lines = {line.split()[2]: line for line in list_lines(bench.runs)}
+    assert lines[second.path.name].endswith(f"(rerun of {first.path.name})")
+    assert "(" not in lines[first.path.name]
+    listed = {Path(run["path"]).name: run["rerun_of"] for run in json.loads(list_json(bench.runs))}
+    assert listed == {first.path.name: None, second.path.name: {"run": first.path.name, "kind": "rerun"}}
 
 
 def test_a_rerun_needs_no_spec_and_gives_the_same_compared_facts(bench: Bench) -> None:

@@ -207,6 +207,18 @@ def test_a_run_is_found_by_path_and_by_name(tmp_path: Path) -> None:
         find_run("other", tmp_path)
 
 
+def test_a_run_that_is_not_there_is_answered_with_the_one_that_was_probably_meant(tmp_path: Path) -> None:
+    names = ["star-20260101T000000Z-aaaaaa", "star-20260102T000000Z-bbbbbb", "other-20260103T000000Z-cccccc"]
+    for name in names:
+        (tmp_path / name).mkdir()
+        append_event(tmp_path / name, "created", name=name)
+    for asked, meant in [("star", names[1]), (names[0][:-1] + "b", names[0]), ("other-2026", names[2])]:
+        with pytest.raises(UserError, match=f"did you mean '{meant}'"):
+            find_run(asked, tmp_path)
+    with pytest.raises(UserError, match="see `harness list`"):
+        find_run("quite another", tmp_path)
+
+
 def test_a_folder_that_is_no_run_is_not_listed(tmp_path: Path) -> None:
     (tmp_path / "notes").mkdir()
     assert list(run_folders(tmp_path)) == []
