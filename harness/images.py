@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import UserError
-from harness.image_files import baked_record
 
 if TYPE_CHECKING:
     from docker.client import DockerClient
@@ -164,6 +163,8 @@ def identify(client: DockerClient, reference: str) -> ImageIdentity:
         The engine does not hold it.
     """
     from docker.errors import ImageNotFound, NullResource
+
+    from harness.image_files import baked_record
 
     try:
         found: dict[str, Any] = client.images.get(reference).attrs
