@@ -6,13 +6,14 @@ with predicted and measured intensities in counts and an optional mask of good p
 
 from __future__ import annotations
 
+import math
 from typing import Protocol
 
 from torch import Tensor
 
 from ptycho_torch.variants import LOSSES
 
-__all__ = ["LOSSES", "Loss"]
+__all__ = ["LOSSES", "Loss", "mean_over_patterns"]
 
 
 class Loss(Protocol):
@@ -25,3 +26,20 @@ class Loss(Protocol):
     ) -> Tensor:
         """Return the loss, averaged over all patterns [..., N, N]."""
         ...
+
+
+def mean_over_patterns(terms: Tensor, mask: Tensor | None, unit: float) -> Tensor:
+    """Add up what the good pixels of each pattern contribute, and average in this unit.
+
+    Parameters
+    ----------
+    terms
+        Contribution of every pixel [..., N, N].
+    mask
+        True where a pixel is good [N, N]; None takes all.
+    unit
+        What counts as 1; a constant of the training data, so that batches weigh alike.
+    """
+    if mask is not None:
+        terms = terms * mask
+    return terms.sum() / (math.prod(terms.shape[:-2]) * unit)

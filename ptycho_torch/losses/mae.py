@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Bool, Float32
 from torch import Tensor
 
+from ptycho_torch.losses import mean_over_patterns
+
 __all__ = ["MAELoss", "amplitude"]
 
 SMALLEST_AMPLITUDE = 1e-4
@@ -35,11 +37,7 @@ class MAELoss:
     ) -> Float32[Tensor, ""]:
         """Return the loss, averaged over all patterns."""
         terms = (amplitude(predicted_intensity) - amplitude(measured_intensity)).abs()
-        if mask is not None:
-            terms = terms * mask
-        N = measured_intensity.shape[-1]
-        patterns = math.prod(measured_intensity.shape[:-2])
-        return terms.sum() / (patterns * N * math.sqrt(self.mean_counts))
+        return mean_over_patterns(terms, mask, terms.shape[-1] * math.sqrt(self.mean_counts))
 
 
 def amplitude(intensity: Tensor) -> Tensor:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from jaxtyping import Bool, Float32
 from torch import Tensor
+
+from ptycho_torch.losses import mean_over_patterns
 
 __all__ = ["PoissonLoss"]
 
@@ -44,10 +44,7 @@ class PoissonLoss:
         counts = measured_intensity
         nonzero = torch.where(counts > 0, counts, torch.ones_like(counts))
         terms = rate - counts - counts * torch.log(rate / nonzero) + _entropy(counts)
-        if mask is not None:
-            terms = terms * mask
-        patterns = math.prod(counts.shape[:-2])
-        return terms.sum() / (patterns * self.mean_counts)
+        return mean_over_patterns(terms, mask, self.mean_counts)
 
 
 @torch.no_grad()
