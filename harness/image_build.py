@@ -21,6 +21,8 @@ __all__ = ["build_arguments", "build_image"]
 _SETTINGS = ("BASE_IMAGE", "BUILD_IMAGE", "BASE_DIGEST", "TORCH_CPU_INDEX")
 """Build arguments that a site sets: in the environment, or in ``.env``, where compose finds them, too."""
 
+_BASE_FIRST = "where no container registry is reachable, `make base-image` goes first, once"
+
 
 def build_arguments(root: Path, environ: Mapping[str, str]) -> dict[str, str]:
     """Collect the site's build arguments, the same that compose passes on, so that both share a cache.
@@ -79,6 +81,8 @@ def build_image(
     HarnessError
         A step failed, or the checkout changed meanwhile.
     """
+    from docker.errors import DockerException
+
     if target not in TARGETS:
         raise UserError(f"there is no target {target!r}: write one of {', '.join(TARGETS)}")
     if not (root / "Dockerfile").is_file():
@@ -86,17 +90,20 @@ def build_image(
     wanted = build_id(root, target)
     commit = work_tree(root)
     name = tag or f"{REPOSITORY}:{target}"
-    stream = client.api.build(
-        path=str(root),
-        target=target,
-        tag=name,
-        buildargs={**arguments, "BUILD_ID": wanted, "REVISION": commit or ""},
-        nocache=no_cache,
-        rm=True,
-        forcerm=True,
-        decode=True,
-    )
-    _follow(stream, show)
+    try:
+        stream = client.api.build(
+            path=str(root),
+            target=target,
+            tag=name,
+            buildargs={**arguments, "BUILD_ID": wanted, "REVISION": commit or ""},
+            nocache=no_cache,
+            rm=True,
+            forcerm=True,
+            decode=True,
+        )
+        _follow(stream, show)
+    except (DockerException, OSError) as error:
+        raise HarnessError(f"the image could not be built: {error}") from error
     built = identify(client, name)
     record = baked_record(client, built.id)
     if record is None or record.build_id != wanted:
@@ -108,14 +115,17 @@ def build_image(
 
 def _follow(stream: Iterable[Mapping[str, Any]], show: Callable[[str], None]) -> None:
     printed: list[str] = []
+    step = ""
     for event in stream:
         if "error" in event:
             for line in printed[-20:]:
                 show(line)
-            raise HarnessError(f"the image could not be built: {_plain(event['error'])}")
+            cure = f"; {_BASE_FIRST}" if " : FROM " in step else ""
+            raise HarnessError(f"the image could not be built: {_plain(event['error'])}{cure}")
         text = _plain(event.get("stream", ""))
         if text.startswith("Step "):
             printed.clear()
+            step = text
             show(text if len(text) <= 100 else f"{text[:97]}...")
         elif text and not text.startswith(("--->", "Removing intermediate")):
             printed.append(text)

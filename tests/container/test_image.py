@@ -93,6 +93,13 @@ def test_an_image_that_there_is_not_is_named_with_the_way_to_get_it(checkout: Ch
     assert (done.returncode, done.stderr) == (2, "there is no target 'gpu': write one of cpu, cuda, test\n")
 
 
+def test_a_base_that_cannot_be_pulled_is_answered_with_the_command_that_makes_one(checkout: Checkout) -> None:
+    absent = {"BASE_IMAGE": "registry.invalid/base:1", "BUILD_IMAGE": ""}
+    done = checkout.harness("image", "build", "--tag", f"{checkout.image}:baseless", **absent)
+    assert done.returncode == 1
+    assert "`make base-image` goes first" in done.stderr.splitlines()[-1]
+
+
 def test_a_wheel_with_one_byte_changed_is_refused(checkout: Checkout) -> None:
     site = site_settings(checkout.path)
     if not site.get("BUILD_IMAGE"):
