@@ -1,4 +1,4 @@
-"""What a scan file holds, told without reading its frames: side, frames, modes, units and positions."""
+"""What a scan file holds, told without holding its frames: side, frames, modes, units and positions."""
 
 from __future__ import annotations
 
