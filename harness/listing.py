@@ -63,6 +63,8 @@ def _manifest_rows(path: Path, manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield "code", f"{commit}source {manifest.code.source_digest[:12]}"
     packages = manifest.environment.packages
     yield "environment", f"Python {manifest.environment.python}, {len(packages)} packages"
+    if manifest.environment.image is not None:
+        yield "image", manifest.environment.image.id
     yield "exactness", f"{manifest.exactness.profile}, {manifest.exactness.threads} thread(s)"
     for kept in manifest.checkpoints:
         yield "checkpoint", f"{kept.path}, step {kept.step}, tensors {kept.tensor_digest[:12]}"

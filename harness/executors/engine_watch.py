@@ -24,7 +24,7 @@ __all__ = ["Watch"]
 
 _LOOK_SECONDS = 0.1
 _REMOVAL_SECONDS = 30.0
-_GONE = "the container engine went away while the run was going on, so the run was stopped"
+_GONE = "the container engine went away while the run was going on"
 
 
 class Watch:

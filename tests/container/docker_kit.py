@@ -1,0 +1,180 @@
+"""Hosts that run specs with the Docker executor, as processes of their own, and what they leave."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import os
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from docker.client import DockerClient
+
+from harness.errors import UserError
+from harness.executors.docker import DockerExecutor
+from harness.executors.hermetic import RUN_LABEL
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_S = 180.0
+
+SPEC = """\
+name: small
+seed: 3
+data:
+  train:
+    simulate:
+      object: {size_px: 96}
+      scan: {rows: 6, columns: 6}
+  validation_fraction: 0.1
+model: {gridsize: 1, n_filters_scale: 1, attention: false, probe_big: false}
+training: {n_groups: 30, epochs: 1, batch_size: 8}
+"""
+ENDLESS = "training.epochs=100000"
+
+
+def demand_engine() -> None:
+    """Skip a test where no engine holds the image of this checkout, and say why."""
+    try:
+        DockerExecutor().image_id()
+    except UserError as error:
+        pytest.skip(str(error))
+
+
+@contextlib.contextmanager
+def folder_of(uid: int) -> Iterator[Path]:
+    """Make a folder that belongs to a user and lies where every user may go."""
+    # Not in /tmp, which a container has for itself: there its own tmpfs would be written, and not the host.
+    with tempfile.TemporaryDirectory(prefix="runs-of-", dir="/var/tmp", ignore_cleanup_errors=True) as name:
+        folder = Path(name)
+        (folder / "spec.yaml").write_text(SPEC)
+        (folder / "home").mkdir()
+        for path in (folder, folder / "home", folder / "spec.yaml"):
+            os.chown(path, uid, uid)
+        yield folder
+
+
+def as_user(uid: int) -> dict[str, Any]:
+    """Return what makes a child process another user, who may use the engine through its group."""
+    if uid == os.getuid():
+        return {}
+    return {"user": uid, "group": uid, "extra_groups": [Path("/var/run/docker.sock").stat().st_gid]}
+
+
+@functools.cache
+def interpreter_for(uid: int) -> tuple[str, str]:
+    """Find an interpreter that a user can start, and the import path that gives it our packages."""
+    found = sysconfig.get_path("purelib")
+    system = f"/usr/bin/python{sys.version_info.major}.{sys.version_info.minor}"
+    for python, path in ((sys.executable, str(ROOT)), (system, f"{ROOT}:{found}")):
+        probe = [python, "-c", "import docker, pydantic"]
+        with contextlib.suppress(PermissionError, FileNotFoundError):
+            answer = subprocess.run(probe, env={"PYTHONPATH": path}, check=False, **as_user(uid))
+            if answer.returncode == 0:
+                return python, path
+    pytest.skip(f"neither {sys.executable} nor {system} can be started by the user {uid}")
+
+
+def surroundings(folder: Path, **more: str) -> dict[str, str]:
+    """Return the environment of a host: this one's, with home and cache of the folder's owner."""
+    uid = folder.stat().st_uid
+    return {
+        **os.environ,
+        "PYTHONPATH": interpreter_for(uid)[1],
+        "HOME": str(folder / "home"),
+        "HARNESS_CACHE": f"/var/tmp/harness-tests-{uid}",
+        **more,
+    }
+
+
+def harness(
+    folder: Path, *arguments: str, uid: int = 0, python: str | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [python or interpreter_for(uid)[0], "-m", "harness", *arguments, "--runs-dir", str(folder / "runs")],
+        env=surroundings(folder, **environment),
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
+        **as_user(uid),
+    )
+
+
+def run_folder(folder: Path) -> Path:
+    """Return the newest run."""
+    return max((folder / "runs").iterdir(), key=lambda path: path.stat().st_ctime_ns)
+
+
+def manifest(run: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((run / "manifest.json").read_text())
+    return content
+
+
+def status_of(folder: Path, run: Path) -> str:
+    listed = json.loads(harness(folder, "list", "--json").stdout)
+    return str(next(one["status"] for one in listed if Path(one["path"]).name == run.name))
+
+
+def until(condition: Callable[[], bool], what: str, seconds: float = PATIENCE_S) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"it did not happen in time: {what}"
+        time.sleep(0.05)
+
+
+def containers_of(client: DockerClient, run: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = client.api.containers(all=True, filters={"label": f"{RUN_LABEL}={run}"})
+    return found
+
+
+def worker_of(run: Path) -> int | None:
+    """Return the process of this machine that is the run's worker, and not what started it."""
+    for entry in Path("/proc").iterdir():
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            if entry.name.isdecimal():
+                words = (entry / "cmdline").read_bytes().split(b"\0")
+                if words[0].endswith(b"python") and words[2:4] == [b"harness.worker", os.fsencode(run)]:
+                    return int(entry.name)
+    return None
+
+
+@contextlib.contextmanager
+def host(folder: Path, *sets: str, **environment: str) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """Start a host whose worker trains and trains, and wait until it has kept a checkpoint."""
+    before = set((folder / "runs").glob("*"))
+    words = [word for one in sets for word in ("--set", one)]
+    command = [sys.executable, "-m", "harness", "run", "spec.yaml", "--executor", "docker", *words]
+    with (
+        (folder / "host.log").open("wb") as log,
+        subprocess.Popen(
+            [*command, "--runs-dir", str(folder / "runs")],
+            env=surroundings(folder, **environment),
+            cwd=folder,
+            stdout=log,
+            stderr=log,
+        ) as process,
+    ):
+        try:
+            until(
+                lambda: process.poll() is not None or bool(set((folder / "runs").glob("*")) - before),
+                "a run folder",
+            )
+            yield process, run_folder(folder)
+        finally:
+            process.kill()
+
+
+def until_it_trains(process: subprocess.Popen[bytes], run: Path) -> None:
+    def trains() -> bool:
+        assert process.poll() is None, (run.parents[1] / "host.log").read_text()
+        return any((run / "checkpoints").glob("*.ckpt"))
+
+    until(trains, "a checkpoint")

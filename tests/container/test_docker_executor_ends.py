@@ -1,0 +1,153 @@
+"""However a run in a container ends: a status, a sentence, and nothing to clean by hand."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from harness.images import connect
+from harness.store import OUTCOME, is_held
+from tests.container.docker_kit import (
+    ENDLESS,
+    containers_of,
+    demand_engine,
+    folder_of,
+    harness,
+    host,
+    manifest,
+    run_folder,
+    status_of,
+    until,
+    until_it_trains,
+    worker_of,
+)
+
+pytestmark = pytest.mark.container
+TIMES = range(3)
+
+
+@pytest.fixture(autouse=True)
+def _engine() -> None:
+    demand_engine()
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with folder_of(0) as made:
+        yield made
+
+
+def assert_nothing_is_left(folder: Path, run: Path) -> None:
+    """No container, no process, no lock, and every recorded file is whole."""
+    until(lambda: containers_of(connect(), run) == [], "the container's removal", 30)
+    assert worker_of(run) is None
+    assert not is_held(run)
+    assert harness(folder, "show", run.name).returncode == 0
+
+
+def last_checkpoint(run: Path) -> Path:
+    kept = manifest(run)["checkpoints"]
+    return run / str(kept[-1]["path"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_request_to_stop_ends_in_a_checkpoint(folder: Path, number: signal.Signals) -> None:
+    with host(folder, ENDLESS) as (process, run):
+        until_it_trains(process, run)
+        process.send_signal(number)
+        assert process.wait(120) == 128 + number
+    assert manifest(run)["status"] == "interrupted"
+    assert (run / "checkpoints" / "last.ckpt").is_file()
+    assert_nothing_is_left(folder, run)
+
+
+def test_a_second_request_ends_a_worker_that_does_not_listen(folder: Path) -> None:
+    with host(folder, ENDLESS) as (process, run):
+        until_it_trains(process, run)
+        os.kill(worker_of(run) or 0, signal.SIGSTOP)
+        process.send_signal(signal.SIGINT)
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(60) == 130
+    assert manifest(run)["status"] == "interrupted"
+    assert_nothing_is_left(folder, run)
+
+
+@pytest.mark.parametrize("time", TIMES)
+def test_docker_stop_ends_in_a_checkpoint(folder: Path, time: int) -> None:
+    with host(folder, ENDLESS) as (process, run):
+        until_it_trains(process, run)
+        (container,) = containers_of(connect(), run)
+        connect().api.stop(container["Id"])
+        assert process.wait(60) == 143
+    record = manifest(run)
+    assert record["status"] == "interrupted"
+    assert record["error"].startswith("stopped on request")
+    assert (run / "checkpoints" / "last.ckpt").is_file()
+    assert_nothing_is_left(folder, run)
+
+
+@pytest.mark.parametrize("time", TIMES)
+def test_docker_kill_is_a_failure_that_says_so(folder: Path, time: int) -> None:
+    with host(folder, ENDLESS) as (process, run):
+        until_it_trains(process, run)
+        (container,) = containers_of(connect(), run)
+        connect().api.kill(container["Id"])
+        assert process.wait(60) == 1
+    record = manifest(run)
+    assert record["status"] == "failed"
+    assert record["error"].endswith("its container was killed from outside")
+    assert record["attempts"][0]["exit_status"] == -signal.SIGKILL
+    assert_nothing_is_left(folder, run)
+
+
+@pytest.mark.parametrize("time", TIMES)
+def test_a_killed_worker_is_a_failure_that_says_so(folder: Path, time: int) -> None:
+    with host(folder, ENDLESS) as (process, run):
+        until_it_trains(process, run)
+        os.kill(worker_of(run) or 0, signal.SIGKILL)
+        assert process.wait(60) == 1
+    record = manifest(run)
+    assert record["status"] == "failed"
+    assert record["error"].startswith("the worker was killed (SIGKILL)")
+    assert_nothing_is_left(folder, run)
+
+
+@pytest.mark.parametrize("time", TIMES)
+def test_the_memory_limit_is_a_failure_that_names_it(folder: Path, time: int) -> None:
+    with host(folder, ENDLESS, "container.memory=200m") as (process, run):
+        assert process.wait(120) == 1
+    record = manifest(run)
+    assert record["status"] == "failed"
+    assert record["error"].endswith("it wanted more memory than container.memory allows: raise it")
+    assert_nothing_is_left(folder, run)
+
+
+@pytest.mark.parametrize("time", TIMES)
+def test_a_killed_host_leaves_a_worker_that_keeps_a_checkpoint_and_goes(folder: Path, time: int) -> None:
+    with host(folder, ENDLESS) as (process, run):
+        until_it_trains(process, run)
+        process.kill()
+        process.wait()
+        until(lambda: worker_of(run) is None, "the worker's end", 60)
+    assert (run / OUTCOME).is_file()
+    assert (run / "checkpoints" / "last.ckpt").is_file()
+    until(lambda: status_of(folder, run) == "interrupted", "its status")
+    assert_nothing_is_left(folder, run)
+
+
+def test_a_host_killed_at_once_leaves_nothing_either(folder: Path) -> None:
+    with host(folder, ENDLESS) as (process, run):
+        process.kill()
+        process.wait()
+    until(lambda: worker_of(run) is None, "the worker's end", 60)
+    assert harness(folder, "run", "spec.yaml", "--executor", "docker").returncode in {0, 1}
+    until(lambda: containers_of(connect(), run) == [], "the container's removal", 60)
+    assert run_folder(folder) != run
+    assert status_of(folder, run) == "interrupted"

@@ -1,0 +1,132 @@
+"""An engine that goes away in mid-run: one of the test's own, never the one that others use."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from docker.client import DockerClient
+
+from harness.executors.docker import DockerExecutor
+from harness.images import REPOSITORY, connect
+from harness.store import is_held
+from tests.container.docker_kit import (
+    ENDLESS,
+    containers_of,
+    demand_engine,
+    folder_of,
+    harness,
+    host,
+    manifest,
+    until,
+    until_it_trains,
+    worker_of,
+)
+
+pytestmark = pytest.mark.container
+
+
+class Engine:
+    """A Docker engine in a folder of its own, without a network."""
+
+    def __init__(self, folder: Path) -> None:
+        self.address = f"unix://{folder}/docker.sock"
+        self._folder = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> DockerClient:
+        places = {"--data-root": "data", "--exec-root": "exec", "--pidfile": "pid"}
+        command = ["dockerd", "--host", self.address, "--bridge=none", "--iptables=false"]
+        command += [word for option, name in places.items() for word in (option, str(self._folder / name))]
+        (self._folder / "pid").unlink(missing_ok=True)
+        with (self._folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        client = DockerClient(base_url=self.address)
+
+        def answers() -> bool:
+            assert self._process is not None
+            assert self._process.poll() is None, (self._folder / "log").read_text()[-2000:]
+            with contextlib.suppress(OSError):
+                return bool(client.ping())
+            return False
+
+        until(answers, "an engine that answers", 60)
+        return client
+
+    def stop(self, number: signal.Signals) -> None:
+        if self._process is not None:
+            self._process.send_signal(number)
+            self._process.wait(180)
+            self._process = None
+
+
+@pytest.fixture(scope="module")
+def own_engine() -> Iterator[Engine]:
+    demand_engine()
+    if shutil.which("dockerd") is None:
+        pytest.skip("there is no dockerd to start a second engine with")
+    image = DockerExecutor().image_id()
+    with tempfile.TemporaryDirectory(prefix="engine-", ignore_cleanup_errors=True) as name:
+        engine = Engine(Path(name))
+        client = engine.start()
+        try:
+            # The content of an image is its identity, so it has the same id there.
+            (loaded,) = client.images.load(connect().images.get(image).save())
+            assert loaded.id == image
+            loaded.tag(REPOSITORY, "cpu")
+            yield engine
+        finally:
+            engine.stop(signal.SIGTERM)
+
+
+@pytest.mark.parametrize("time", range(2))
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_a_run_whose_engine_goes_away_ends_in_a_checkpoint(
+    own_engine: Engine, number: signal.Signals, time: int
+) -> None:
+    with folder_of(0) as folder:
+        with host(folder, ENDLESS, DOCKER_HOST=own_engine.address) as (process, run):
+            until_it_trains(process, run)
+            own_engine.stop(number)
+            assert process.wait(120) == 143
+        record = manifest(run)
+        assert record["status"] == "interrupted"
+        assert record["error"].startswith("stopped on request")
+        if number == signal.SIGKILL:
+            assert record["error"].endswith("the container engine went away while the run was going on")
+        assert (run / "checkpoints" / "last.ckpt").is_file()
+        assert worker_of(run) is None
+        assert not is_held(run)
+        assert harness(folder, "show", run.name).returncode == 0
+        client = own_engine.start()
+        until(lambda: containers_of(client, run) == [], "the container's removal", 60)
+
+
+def test_an_engine_that_is_absent_stopped_or_closed_is_named_with_the_cure(tmp_path: Path) -> None:
+    with folder_of(0) as folder:
+        socket_file = folder / "docker.sock"
+        engine = f"unix://{socket_file}"
+        for sentence, cure in (
+            ("does not exist", "apt-get install docker.io"),
+            ("no Docker engine listens", "systemctl start"),
+        ):
+            refused = harness(folder, "run", "spec.yaml", "--executor", "docker", DOCKER_HOST=engine)
+            assert refused.returncode == 2
+            assert sentence in refused.stderr
+            assert cure in refused.stderr
+            assert refused.stderr.count("\n") == 1
+            subprocess.run(
+                ["python3", "-c", f"import socket; socket.socket(1).bind('{socket_file}')"], check=True
+            )
+        denied = harness(
+            folder, "plan", "spec.yaml", "--executor", "docker", uid=0, DOCKER_HOST="tcp://192.0.2.1:2375"
+        )
+        assert denied.returncode == 2
+        assert "another machine" in denied.stderr
+        assert not (folder / "runs").exists()
