@@ -348,3 +348,7 @@ def test_the_locks_agree_on_every_package_they_share() -> None:
     assert pins("cpu") <= pins("dev")
     assert {pin for pin in pins("cpu") - pins("cuda") if not pin.startswith("torch==")} == set()
     assert not any(pin.startswith("nvidia") for pin in pins("dev"))
+    tools, loggers = (dict(pin.split("==") for pin in pins(lock)) for lock in ("dev", "loggers"))
+    assert {name for name in loggers.keys() & tools.keys() if loggers[name] != tools[name]} == set()
+    assert {"mlflow", "wandb"} <= set(loggers)
+    assert "torch" not in loggers
