@@ -168,7 +168,7 @@ def test_a_stop_is_heard_and_leaves_a_run_that_says_so(owned: Checkout) -> None:
     manifest = manifest_of(owned.runs, run.name)
     assert wait.stdout.strip() == "143"
     assert manifest["status"] == "interrupted"
-    assert manifest["checkpoints"]
+    assert (run / "checkpoints" / "last.ckpt").is_file()
 
 
 def runs_of(checkout: Checkout) -> set[Path]:
