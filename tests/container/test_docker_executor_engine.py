@@ -42,7 +42,8 @@ class Engine:
 
     def start(self) -> DockerClient:
         places = {"--data-root": "data", "--exec-root": "exec", "--pidfile": "pid"}
-        command = ["dockerd", "--host", self.address, "--bridge=none", "--iptables=false"]
+        # In a network of its own: an engine with no bridge removes docker0, and with it the other engine's.
+        command = ["unshare", "--net", "dockerd", "--host", self.address, "--bridge=none", "--iptables=false"]
         command += [word for option, name in places.items() for word in (option, str(self._folder / name))]
         (self._folder / "pid").unlink(missing_ok=True)
         with (self._folder / "log").open("ab") as log:
