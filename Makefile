@@ -2,7 +2,7 @@
 #
 # Variables: VENV, DEV_VENV and HOST_VENV (where the environments are), WHEELS (folder with the CPU wheel of torch),
 # TORCH_CPU_INDEX, PYTHON; for train SPEC and RUNS_DIR; for test PYTEST_ARGS and JOBS.
-.PHONY: help env dev-env host-env base-image sbom train test test-slow test-container fuzz lint lock clean
+.PHONY: help env dev-env host-env base-image sbom train test test-slow test-container fuzz lint bench lock clean
 
 VENV ?= .venv
 DEV_VENV ?= .venv-dev
@@ -66,6 +66,9 @@ lint: dev-env ## style, types, import contracts and dead code
 	$(DEV_BIN)/mypy
 	$(DEV_BIN)/lint-imports --no-logo
 	$(DEV_BIN)/vulture
+
+bench: dev-env ## how fast training and inference are beside what the processor could do (BENCH_ARGS)
+	$(DEV_BIN)/python -m benchmarks.speed $(BENCH_ARGS)
 
 lock: ## compile the locked requirements from pyproject.toml (needs uv)
 	@tools/lock.sh

@@ -20,25 +20,28 @@ class UpsamplingConvolution(nn.Conv2d):
     large image is never formed, and about half of the multiplications remain.
     """
 
+    fold: Tensor
+
+    def __init__(self, inputs: int, outputs: int, kernel_size: int = 3, padding: int = 1) -> None:
+        super().__init__(inputs, outputs, kernel_size, padding=padding)
+        # Which of three weights in a row meet either of two inputs: for even and for odd output pixels.
+        fold = torch.tensor([[[1.0, 0, 0], [0, 1, 1]], [[1, 1, 0], [0, 0, 1]]])
+        self.register_buffer("fold", fold, persistent=False)
+
     def forward(self, input: Float[Tensor, "B F H W"]) -> Float[Tensor, "B G H2 W2"]:
         """Return the convolution of the image of twice the side."""
         height, width = input.shape[-2:]
-        kernels = _folded(_folded(self.weight, 2), 4)  # [column parity, row parity, G, F, 2, 2]
+        rows = torch.tensordot(self.fold, self.weight, dims=([2], [2]))
+        kernels = torch.tensordot(self.fold, rows, dims=([2], [4]))  # [parity, 2, parity, 2, G, F]
+        kernels = kernels.permute(0, 2, 4, 5, 3, 1)
         bias = None if self.bias is None else self.bias.repeat(4)
         both = F.conv2d(input, kernels.flatten(0, 2), bias, padding=1)
         pixels = both.permute(0, 2, 3, 1).reshape(-1, height + 1, width + 1, 2, 2, self.out_channels)
-        rows = [
+        lines = [
             torch.stack([pixels[:, a : a + height, b : b + width, b, a] for b in (0, 1)], dim=3)
             for a in (0, 1)
         ]
-        return torch.stack(rows, dim=2).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
-
-
-def _folded(weight: Tensor, dim: int) -> Tensor:
-    first, second, third = weight.unbind(dim)
-    even = torch.stack([first, second + third], dim)
-    odd = torch.stack([first + second, third], dim)
-    return torch.stack([even, odd])
+        return torch.stack(lines, dim=2).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
 
 
 def convolution(
