@@ -132,7 +132,7 @@ def test_an_engine_that_is_absent_stopped_or_elsewhere_is_named_with_the_cure() 
                 with socket.socket(socket.AF_UNIX) as nobody_listens:
                     nobody_listens.bind(str(socket_file))
         denied = harness(
-            folder, "plan", "spec.yaml", "--executor", "docker", uid=0, DOCKER_HOST="tcp://192.0.2.1:2375"
+            folder, "run", "spec.yaml", "--executor", "docker", uid=0, DOCKER_HOST="tcp://192.0.2.1:2375"
         )
         assert denied.returncode == 2
         assert "another machine" in denied.stderr
