@@ -18,6 +18,7 @@ from harness.commands import (
     report_damage,
     resolve_spec,
     restore_run,
+    resume_run,
 )
 from harness.errors import ExitCode, HarnessError
 from harness.image_cli import image
@@ -66,6 +67,13 @@ _executor: Callable[[Any], Any] = click.option(
     metavar="local|docker",
     help="Where the run executes; by default in a container where the spec, or the run, names an image.",
 )
+_max_restarts: Callable[[Any], Any] = click.option(
+    "--max-restarts",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="How often a worker that died without a word is started again, to continue where it stood.",
+)
 _json: Callable[[Any], Any] = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _run: Callable[[Any], Any] = click.argument("run_name", metavar="RUN")
 _spec: Callable[[Any], Any] = click.argument("spec_path", metavar="SPEC", type=_path)
@@ -91,8 +99,9 @@ def cli() -> None:
 @cli.command("run")
 @_spec_options
 @_runs_dir
+@_max_restarts
 @click.option("--require", "required", multiple=True, metavar="METRIC>=VALUE", help="Fail below this figure.")
-def run_command(runs_dir: Path, required: tuple[str, ...], **choice: Any) -> ExitCode:
+def run_command(runs_dir: Path, max_restarts: int, required: tuple[str, ...], **choice: Any) -> ExitCode:
     """Train and reconstruct what SPEC describes."""
     from harness.gate import read_requirements, unmet
 
@@ -103,7 +112,7 @@ def run_command(runs_dir: Path, required: tuple[str, ...], **choice: Any) -> Exi
 
     with watching() as look:
         job = Job(resolved, spec.text, inputs)
-        finished = run(job, executor, runs_dir, root=source_root(), look=look)
+        finished = run(job, executor, runs_dir, root=source_root(), look=look, max_restarts=max_restarts)
     code = close_run(finished)
     for sentence in unmet(demands, finished.manifest.metrics):
         click.echo(f"not good enough: {sentence}", err=True)
@@ -163,6 +172,22 @@ def new_command(scan: Path, output: Path | None) -> None:
     click.echo(f"wrote {written}; next: harness run {written}")
 
 
+@cli.command("resume")
+@_run
+@_runs_dir
+@_data_dir
+@_executor
+@click.option("--regardless", is_flag=True, help="Go on although data, code or environment differ.")
+@_max_restarts
+def resume_command(**choice: Any) -> ExitCode:
+    """Continue RUN, which was broken off, in its own folder, to the bits of an unbroken run.
+
+    It goes on from the last sound state that it saved, in the middle of an epoch too (`checkpoints:` in the
+    spec says how often it saves one); without a state it starts anew.
+    """
+    return close_run(resume_run(**choice))
+
+
 @cli.command("rerun")
 @_repeat_options
 @click.option(
@@ -211,7 +236,7 @@ def verify_command(files_only: bool, **choice: Any) -> ExitCode:
 def show_command(run_name: str, runs_dir: Path, as_json: bool) -> ExitCode:
     """Show a run: its manifest, or its journal where there is none (yet)."""
     from harness.listing import show_json, show_lines
-    from harness.store import find_run
+    from harness.lookup import find_run
 
     path = find_run(run_name, runs_dir)
     _print(show_json(path) if as_json else show_lines(path))

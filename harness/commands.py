@@ -27,6 +27,7 @@ __all__ = [
     "report_damage",
     "resolve_spec",
     "restore_run",
+    "resume_run",
 ]
 
 
@@ -96,10 +97,11 @@ def repeat_run(
     image: str | None,
     regardless: bool,
 ) -> tuple[Mapping[str, Any], Finished]:
+    from harness.lookup import find_run
     from harness.placing import executor_for_run
-    from harness.repeat import load, locate_data, repeat
+    from harness.recorded import load, locate_data
+    from harness.repeat import repeat
     from harness.screen import watching
-    from harness.store import find_run
 
     recorded = load(find_run(run_name, runs_dir))
     executor = executor_for_run(recorded.path.name, recorded.manifest, executor_name, image)
@@ -119,6 +121,36 @@ def repeat_run(
     return recorded.manifest.compared, finished
 
 
+def resume_run(
+    run_name: str,
+    runs_dir: Path,
+    data_dirs: tuple[Path, ...],
+    executor_name: str | None,
+    regardless: bool,
+    max_restarts: int,
+) -> Finished:
+    from harness.lookup import find_run
+    from harness.placing import executor_for_run
+    from harness.recorded import locate_data
+    from harness.resume import load_broken_off, resume
+    from harness.screen import watching
+
+    recorded = load_broken_off(find_run(run_name, runs_dir))
+    executor = executor_for_run(recorded.path.name, recorded.manifest, executor_name, None)
+    found = locate_data(recorded, _data_folders(data_dirs), _fetcher(may_download=True))
+    with watching() as look:
+        return resume(
+            recorded,
+            executor,
+            root=source_root(),
+            found=found,
+            regardless=regardless,
+            look=look,
+            warn=lambda sentence: click.echo(f"note: {sentence}", err=True),
+            max_restarts=max_restarts,
+        )
+
+
 def restore_run(
     run_name: str,
     runs_dir: Path,
@@ -128,9 +160,9 @@ def restore_run(
     regardless: bool,
 ) -> None:
     from harness.cache import cache_folder
+    from harness.lookup import find_run
     from harness.manifest import read_manifest
     from harness.restore import Restored, hand_over, restore_environment, restore_tree
-    from harness.store import find_run
 
     path = find_run(run_name, runs_dir)
     manifest = read_manifest(path)
@@ -155,8 +187,8 @@ def restore_run(
 
 
 def check_files(run_name: str, runs_dir: Path, data_dirs: tuple[Path, ...]) -> ExitCode:
-    from harness.repeat import data_problems, load, locate_data
-    from harness.store import find_run
+    from harness.lookup import find_run
+    from harness.recorded import data_problems, load, locate_data
 
     path = find_run(run_name, runs_dir)
     recorded = load(path)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from harness.manifest import Manifest, read_manifest, summary
+from harness.errors import UserError
+from harness.lookup import run_folders
+from harness.manifest import DamagedError, Manifest, read_manifest
 from harness.report import as_json, table, word
 from harness.screen import duration, figures
-from harness.store import MANIFEST, read_events, run_folders
+from harness.store import MANIFEST, read_events, state_without_manifest
 
-__all__ = ["list_json", "list_lines", "show_json", "show_lines"]
+__all__ = ["list_json", "list_lines", "show_json", "show_lines", "summary"]
 
 
 def list_json(runs_dir: Path) -> str:
@@ -74,3 +77,31 @@ def _manifest_rows(path: Path, manifest: Manifest) -> Iterator[tuple[str, str]]:
     if quality:
         yield "quality", quality
     yield "time", duration(sum(attempt.seconds for attempt in manifest.attempts))
+
+
+def summary(run_dir: Path) -> dict[str, Any]:
+    """Describe a run in the few facts of ``harness list``; works for a run in any state.
+
+    Its status is the manifest's; without one ``running``, ``failed`` or ``interrupted``; ``damaged`` when the
+    manifest is not what was written, and ``unreadable`` when it is of a version that is not known here.
+    """
+    state = state_without_manifest(run_dir)
+    created = next((event for event in read_events(run_dir) if event.get("event") == "created"), {})
+    facts: dict[str, Any] = {
+        "status": state,
+        "name": created.get("name"),
+        "created": created.get("time"),
+        "rerun_of": None,
+    }
+    # Looked for after the state: a run that ends in between is then seen as ended.
+    if (run_dir / MANIFEST).is_file():
+        try:
+            manifest = read_manifest(run_dir)
+            facts |= {"status": manifest.status, "name": manifest.name, "created": manifest.created}
+            if manifest.rerun_of is not None:
+                facts["rerun_of"] = {"run": manifest.rerun_of.run, "kind": manifest.rerun_of.kind}
+        except DamagedError:
+            facts["status"] = "damaged"
+        except UserError:
+            facts["status"] = "unreadable"
+    return {"path": str(run_dir), **facts}

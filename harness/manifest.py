@@ -22,7 +22,6 @@ from harness.outcome import CheckpointRecord, ProductRecord, Status
 from harness.store import (
     MANIFEST,
     file_digest,
-    read_events,
     render_json,
     state_without_manifest,
     write_durably,
@@ -44,7 +43,6 @@ __all__ = [
     "damaged_files",
     "manifest_json_schema",
     "read_manifest",
-    "summary",
     "write_manifest",
 ]
 
@@ -124,11 +122,22 @@ class FileRecord:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One start of the worker: when, for how long, and how it ended."""
+    """One start of the worker.
+
+    Parameters
+    ----------
+    started, seconds
+        When, and for how long; for how long it is known to have lived where its host died with it.
+    exit_status
+        How it ended; a signal's is its number, negative; None where its host died with it.
+    from_step
+        Optimizer steps that an earlier attempt had done and this one did not repeat.
+    """
 
     started: str
     seconds: float
-    exit_status: int
+    exit_status: int | None
+    from_step: int = 0
 
 
 @dataclass(frozen=True)
@@ -194,14 +203,24 @@ def _with_digest(plain: dict[str, Any]) -> dict[str, Any]:
     return {**bare, "manifest_digest": hashlib.sha256(render_json(bare)).hexdigest()}
 
 
-def write_manifest(run_dir: Path, manifest: Manifest) -> Manifest:
-    """Write the manifest, the last file of a run, and return it with its own digest filled in."""
+def write_manifest(run_dir: Path, manifest: Manifest, name: str = MANIFEST) -> Manifest:
+    """Write the manifest, the last file of a run, and return it with its own digest filled in.
+
+    Parameters
+    ----------
+    run_dir
+        The run folder.
+    manifest
+        The manifest.
+    name
+        The file's name; another one for what is known when the run begins.
+    """
     plain = _with_digest(_adapter().dump_python(manifest, mode="json"))
-    write_durably(run_dir / MANIFEST, render_json(plain))
+    write_durably(run_dir / name, render_json(plain))
     return dataclasses.replace(manifest, manifest_digest=plain["manifest_digest"])
 
 
-def read_manifest(run_dir: Path) -> Manifest:
+def read_manifest(run_dir: Path, name: str = MANIFEST) -> Manifest:
     """Read a run's manifest and check that not one bit of it has changed.
 
     Raises
@@ -211,7 +230,7 @@ def read_manifest(run_dir: Path) -> Manifest:
     DamagedError
         The manifest is not what was written.
     """
-    path = run_dir / MANIFEST
+    path = run_dir / name
     if not path.is_file():
         raise UserError(
             f"{run_dir.name} has no manifest, it is {state_without_manifest(run_dir)}: run its spec again"
@@ -248,34 +267,6 @@ def damaged_files(run_dir: Path, manifest: Manifest) -> tuple[str, ...]:
                 f"{name} is damaged: its sha256 is {found[:12]}, recorded is {record.sha256[:12]}"
             )
     return tuple(problems)
-
-
-def summary(run_dir: Path) -> dict[str, Any]:
-    """Describe a run in the few facts of ``harness list``; works for a run in any state.
-
-    Its status is the manifest's; without one ``running``, ``failed`` or ``interrupted``; ``damaged`` when the
-    manifest is not what was written, and ``unreadable`` when it is of a version that is not known here.
-    """
-    state = state_without_manifest(run_dir)
-    created = next((event for event in read_events(run_dir) if event.get("event") == "created"), {})
-    facts: dict[str, Any] = {
-        "status": state,
-        "name": created.get("name"),
-        "created": created.get("time"),
-        "rerun_of": None,
-    }
-    # Looked for after the state: a run that ends in between is then seen as ended.
-    if (run_dir / MANIFEST).is_file():
-        try:
-            manifest = read_manifest(run_dir)
-            facts |= {"status": manifest.status, "name": manifest.name, "created": manifest.created}
-            if manifest.rerun_of is not None:
-                facts["rerun_of"] = {"run": manifest.rerun_of.run, "kind": manifest.rerun_of.kind}
-        except DamagedError:
-            facts["status"] = "damaged"
-        except UserError:
-            facts["status"] = "unreadable"
-    return {"path": str(run_dir), **facts}
 
 
 if __name__ == "__main__":

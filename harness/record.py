@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import signal
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,13 +25,17 @@ from harness.manifest import (
     ShadowedValue,
 )
 from harness.outcome import Outcome, plain
-from harness.store import LOG, recorded_files, utc_now
+from harness.store import LOG, RESOLVED, SPEC, recorded_files, utc_now
 
 if TYPE_CHECKING:
     from harness.resolved import ResolvedRun
     from ptycho_torch.layers import Place
 
-__all__ = ["Circumstances", "compose", "explained", "missing_outcome"]
+__all__ = ["Circumstances", "attempts_of", "compose", "explained", "missing_outcome"]
+
+
+_LAID_OUT = (SPEC, RESOLVED, "code/")
+"""Files that are there before the worker starts."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,27 @@ def missing_outcome(exit_status: int, stops_asked: int) -> Outcome:
     return Outcome("failed", f"the worker ended with {how} and left no outcome: see {LOG}")
 
 
+def attempts_of(events: Iterable[Mapping[str, Any]]) -> tuple[Attempt, ...]:
+    """Tell from a run's journal every start of its worker, the last one included."""
+    attempts: list[Attempt] = []
+    for event in events:
+        kind, time = event["event"], event["time"]
+        if kind == "started":
+            attempts.append(Attempt(time, 0.0, None))
+        elif attempts and attempts[-1].exit_status is None and kind != "resumed":
+            last = dataclasses.replace(attempts[-1], seconds=_seconds_between(attempts[-1].started, time))
+            if kind == "continuing":
+                last = dataclasses.replace(last, from_step=event["step"])
+            if kind == "worker ended":
+                last = dataclasses.replace(last, exit_status=event["exit_status"])
+            attempts[-1] = last
+    return tuple(attempts)
+
+
+def _seconds_between(first: str, second: str) -> float:
+    return round((datetime.fromisoformat(second) - datetime.fromisoformat(first)).total_seconds(), 3)
+
+
 def explained(outcome: Outcome, reason: str | None) -> Outcome:
     """Add to an outcome what the executor knows about an end that was not the worker's own doing."""
     if reason is None or outcome.status in {"completed", "collapsed"}:
@@ -72,7 +98,9 @@ def explained(outcome: Outcome, reason: str | None) -> Outcome:
     return dataclasses.replace(outcome, error="; ".join(filter(None, (outcome.error, reason))))
 
 
-def compose(run_dir: Path, resolved: ResolvedRun, outcome: Outcome, around: Circumstances) -> Manifest:
+def compose(
+    run_dir: Path, resolved: ResolvedRun, outcome: Outcome, around: Circumstances, *, is_begun: bool = False
+) -> Manifest:
     """Compose the manifest of a run that has ended.
 
     Parameters
@@ -81,8 +109,12 @@ def compose(run_dir: Path, resolved: ResolvedRun, outcome: Outcome, around: Circ
         The run folder; its files are listed with their digests.
     resolved, outcome, around
         What was asked, what came out, and what surrounded it.
+    is_begun
+        The run has only begun: its worker's files are still growing and are left out.
     """
     files = {name: FileRecord(**facts) for name, facts in recorded_files(run_dir).items()}
+    if is_begun:
+        files = {name: facts for name, facts in files.items() if name.startswith(_LAID_OUT)}
     data = _data(resolved, outcome)
     problems = _contradictions(files, resolved, outcome, around.code)
     status = "failed" if problems and outcome.status in {"completed", "collapsed"} else outcome.status
@@ -192,8 +224,7 @@ def _compared(
     facts.update(_flat("metrics", plain(outcome.metrics)))
     if around.environment.image is not None:
         facts["environment.image"] = around.environment.image.id
-    if "metrics.csv" in files:
-        facts["metrics.csv"] = files["metrics.csv"].sha256
+    facts.update({name: files[name].sha256 for name in ("metrics.csv", "trace.jsonl") if name in files})
     return facts
 
 

@@ -15,7 +15,7 @@ from harness.probing import probe_container, probe_execution, probe_profile
 from harness.resolved import SOURCE_KEYS, Exactness, FileSource, ResolvedRun, SimulatedSource, Source
 from harness.sources import Fetch, FoundScan, find_sources
 from harness.spec import RunSpec, is_from_option
-from harness.spec_blocks import ContainerBlock, ExactnessBlock, ProductsBlock, RunBlock
+from harness.spec_blocks import CheckpointsBlock, ContainerBlock, ExactnessBlock, ProductsBlock, RunBlock
 from ptycho_torch.config_factory import create_training_payload
 from ptycho_torch.errors import ConfigError
 from ptycho_torch.headers import ScanHeader
@@ -29,6 +29,7 @@ _OWN_BLOCKS: Mapping[str, type[Any]] = {
     "": RunBlock,
     "exactness": ExactnessBlock,
     "container": ContainerBlock,
+    "checkpoints": CheckpointsBlock,
     "products": ProductsBlock,
 }
 _IN_TRAIN: Mapping[str, str] = {"data.positions": "data.train.positions", "data.units": "data.train.units"}
@@ -101,6 +102,7 @@ def resolve(
         payload=payload,
         exactness=Exactness(**vars(blocks["exactness"])),
         container=blocks["container"],
+        checkpoints=blocks["checkpoints"],
         products=blocks["products"],
         sources={role: _source(spec, role, one, payload) for role, one in found.items()},
         own_values=own.values,

@@ -13,7 +13,7 @@ import pydantic
 from pydantic import ConfigDict, TypeAdapter
 
 from harness.errors import HarnessError
-from harness.spec_blocks import CONFIG_SECTIONS, ROLES, ContainerBlock, ProductsBlock
+from harness.spec_blocks import CONFIG_SECTIONS, ROLES, CheckpointsBlock, ContainerBlock, ProductsBlock
 from ptycho_torch.config import InferenceConfig
 from ptycho_torch.headers import ScanHeader
 from ptycho_torch.layers import Origin, freeze_fields
@@ -98,8 +98,9 @@ class ResolvedRun(_Strict):
         The run's name and its one seed.
     payload
         Everything the training and the reconstruction are told.
-    exactness, container, products
-        The profile, what the run executes in, and what is made after training.
+    exactness, container, checkpoints, products
+        The profile, what the run executes in, how often it saves a state to continue from, and what is made
+        after training.
     sources
         Role (``train``, ``test``, ``reference``) to where the scan comes from.
     own_values, own_origins
@@ -113,6 +114,7 @@ class ResolvedRun(_Strict):
     payload: TrainingPayload
     exactness: Exactness
     container: ContainerBlock
+    checkpoints: CheckpointsBlock
     products: ProductsBlock
     sources: Mapping[str, Source]
     own_values: Mapping[str, Any]
@@ -192,6 +194,7 @@ _NOT_DECIDED = frozenset(
         "name",
         *(f"data.{role}.{key}" for role in ROLES for key in SOURCE_KEYS),
         *(f"container.{field.name}" for field in dataclasses.fields(ContainerBlock)),
+        *(f"checkpoints.{field.name}" for field in dataclasses.fields(CheckpointsBlock)),
     }
 )
 

@@ -18,7 +18,7 @@ from typing import NoReturn
 from harness.code_capture import Code, git, source_digest, work_tree
 from harness.errors import HarnessError
 from harness.manifest import Manifest
-from harness.repeat import RefusedError
+from harness.recorded import RefusedError
 from harness.store import file_digest
 
 __all__ = ["Restored", "hand_over", "restore_environment", "restore_tree"]

@@ -7,29 +7,30 @@ import dataclasses
 import os
 import platform
 import signal
-import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from harness.code_capture import Code, capture_code, copy_code
-from harness.environment import LOCK_COPY, Environment
+from harness.environment import LOCK_COPY
 from harness.errors import ExitCode
-from harness.manifest import Attempt, Manifest, RepeatedRun, write_manifest
+from harness.manifest import Manifest, RepeatedRun, write_manifest
 from harness.outcome import Outcome, OutcomeError, plain, read_outcome
 from harness.plan import PASSED_ON, Plan, make_plan
-from harness.record import Circumstances, compose, explained, missing_outcome
+from harness.record import Circumstances, attempts_of, compose, explained, missing_outcome
 from harness.store import (
+    BEGUN,
     INPUTS,
     RESOLVED,
     SPEC,
+    HeldRun,
     append_event,
     create_run,
+    read_events,
     sync_files,
-    utc_now,
     write_durably,
     write_json,
 )
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from harness.executors.base import Executor
     from harness.resolved import ResolvedRun
 
-__all__ = ["Finished", "Job", "exit_code", "run"]
+__all__ = ["Finished", "Job", "carry_out", "exit_code", "run", "write_inputs"]
 
 
 @dataclass(frozen=True)
@@ -75,16 +76,13 @@ class Finished:
     stopped_by: signal.Signals | None
 
 
-_Surroundings: TypeAlias = tuple[Code, Environment]
-
-
 class _Supervision:
     """Counts requests to stop, lets the screen look at the progress, and ends what cannot be recorded."""
 
     def __init__(self, lock_fd: int, look: Callable[[], None]) -> None:
         self.lock_fd = lock_fd
         self.signals: list[signal.Signals] = []
-        self.surroundings: Future[_Surroundings] | None = None
+        self.surroundings: Future[Circumstances] | None = None
         self._look = look
 
     def stops_asked(self) -> int:
@@ -117,6 +115,7 @@ def run(
     *,
     root: Path,
     look: Callable[[Path], None] = lambda path: None,
+    max_restarts: int = 0,
 ) -> Finished:
     """Run a job in a folder of its own and commit it with a manifest.
 
@@ -132,6 +131,8 @@ def run(
         Folder that holds the packages.
     look
         Called with the run folder a few times a second while the worker runs.
+    max_restarts
+        How often a worker that died without a word is started again, to continue where it stood.
 
     Returns
     -------
@@ -139,37 +140,51 @@ def run(
         The run, whatever its status.
     """
     with create_run(runs_dir, job.resolved.name) as held:
-        path, created = held.path.resolve(), utc_now()
-        supervision = _Supervision(held.lock_fd, lambda: look(path))
-        with _noticing_signals(supervision), _journalled(path):
-            _lay_out(job, path)
-            plan = make_plan(
-                job.resolved,
-                str(path),
-                python=executor.python,
-                packages=executor.packages,
-                caller=executor.caller,
-                inputs=job.inputs.values(),
-            )
-            # Described while the worker imports; it tells what it runs itself, and the two are compared.
-            with ThreadPoolExecutor(1) as beside:
-                supervision.surroundings = beside.submit(_surroundings, job, executor, path, root)
-                attempt, outcome = _attempt(plan, executor, supervision, path)
-                code, environment = supervision.surroundings.result()
-            around = Circumstances(
-                spec=job.spec,
-                created=created,
-                code=code,
-                environment=dataclasses.replace(environment, process=plain(outcome.environment)),
-                attempts=(attempt,),
-                repeats=job.repeats,
-                recorded=_recorded(executor, plan),
-            )
-            append_event(path, "ended", status=outcome.status)
-            composed = compose(path, job.resolved, outcome, around)
-            # The manifest vouches for these files, so none may be lost where it is kept.
-            sync_files(path, composed.files)
-            manifest = write_manifest(path, composed)
+        _lay_out(job, held.path)
+        return carry_out(held, job, executor, root=root, look=look, max_restarts=max_restarts)
+
+
+def carry_out(
+    held: HeldRun,
+    job: Job,
+    executor: Executor,
+    *,
+    root: Path,
+    look: Callable[[Path], None],
+    max_restarts: int,
+) -> Finished:
+    """Carry out a job in the folder that was laid out for it, from its beginning or from where it stands.
+
+    Parameters
+    ----------
+    held
+        The run folder.
+    job, executor, root, look, max_restarts
+        As in :func:`run`.
+    """
+    path = held.path.resolve()
+    supervision = _Supervision(held.lock_fd, lambda: look(path))
+    with _noticing_signals(supervision), _journalled(path):
+        plan = make_plan(
+            job.resolved,
+            str(path),
+            python=executor.python,
+            packages=executor.packages,
+            caller=executor.caller,
+            inputs=job.inputs.values(),
+        )
+        # Described while the worker imports; it tells what it runs itself, and the two are compared.
+        with ThreadPoolExecutor(1) as beside:
+            supervision.surroundings = beside.submit(_surroundings, job, executor, plan, path, root)
+            outcome = _attempts(plan, executor, supervision, path, max_restarts)
+            around = supervision.surroundings.result()
+        environment = dataclasses.replace(around.environment, process=plain(outcome.environment))
+        around = dataclasses.replace(around, environment=environment, attempts=attempts_of(read_events(path)))
+        append_event(path, "ended", status=outcome.status)
+        composed = compose(path, job.resolved, outcome, around)
+        # The manifest vouches for these files, so none may be lost where it is kept.
+        sync_files(path, composed.files)
+        manifest = write_manifest(path, composed)
     return Finished(path, manifest, supervision.signals[0] if supervision.signals else None)
 
 
@@ -187,34 +202,65 @@ def _lay_out(job: Job, path: Path) -> None:
         (path / folder).mkdir()
     write_durably(path / SPEC, job.spec.encode("utf-8"))
     write_json(path / RESOLVED, job.resolved.to_json())
-    # Relative, so that folder and data may move together.
-    write_json(path / INPUTS, {role: os.path.relpath(place, path) for role, place in job.inputs.items()})
+    write_inputs(path, job.inputs)
 
 
-def _surroundings(job: Job, executor: Executor, path: Path, root: Path) -> _Surroundings:
+def write_inputs(run_dir: Path, inputs: Mapping[str, str]) -> None:
+    """Write down where a run's data lie on this machine.
+
+    Parameters
+    ----------
+    run_dir
+        The run folder.
+    inputs
+        Role to absolute path; kept relative, so that folder and data may move together.
+    """
+    write_json(run_dir / INPUTS, {role: os.path.relpath(place, run_dir) for role, place in inputs.items()})
+
+
+def _surroundings(job: Job, executor: Executor, plan: Plan, path: Path, root: Path) -> Circumstances:
     code = capture_code(root, path) if job.code_of is None else copy_code(*job.code_of, path)
     environment, lock = executor.environment()
     if lock is not None:
         write_durably(path / LOCK_COPY, lock)
-    return code, environment
+    created = next(event["time"] for event in read_events(path) if event["event"] == "created")
+    around = Circumstances(
+        spec=job.spec,
+        created=created,
+        code=code,
+        environment=environment,
+        attempts=(),
+        repeats=job.repeats,
+        recorded=_recorded(executor, plan),
+    )
+    # Kept from now on: a run that is killed is continued on what it began on, or not in silence.
+    write_manifest(path, compose(path, job.resolved, Outcome("interrupted"), around, is_begun=True), BEGUN)
+    return around
 
 
-def _attempt(
-    plan: Plan, executor: Executor, supervision: _Supervision, path: Path
-) -> tuple[Attempt, Outcome]:
-    started, clock = utc_now(), time.monotonic()
-    if supervision.signals:
-        return Attempt(started, 0.0, -supervision.signals[0]), missing_outcome(0, 1)
+def _attempts(
+    plan: Plan, executor: Executor, supervision: _Supervision, path: Path, max_restarts: int
+) -> Outcome:
+    for restarts_left in range(max_restarts, -1, -1):
+        if supervision.signals:
+            break
+        outcome, has_spoken = _attempt(plan, executor, supervision, path)
+        if has_spoken or supervision.signals or restarts_left == 0:
+            return outcome
+        append_event(path, "restarting", error=outcome.error)
+    return missing_outcome(0, supervision.stops_asked())
+
+
+def _attempt(plan: Plan, executor: Executor, supervision: _Supervision, path: Path) -> tuple[Outcome, bool]:
     append_event(path, "started", executor=executor.name, argv=list(plan.argv[1:-1]))
     ending = executor.execute(plan, supervision)
-    attempt = Attempt(started, round(time.monotonic() - clock, 3), ending.exit_status)
     append_event(path, "worker ended", exit_status=ending.exit_status)
     try:
-        outcome = read_outcome(path)
+        spoken = read_outcome(path)
     except OutcomeError as error:
-        outcome = Outcome("failed", str(error))
-    outcome = outcome or missing_outcome(ending.exit_status, supervision.stops_asked())
-    return attempt, explained(outcome, ending.reason)
+        spoken = Outcome("failed", str(error))
+    outcome = spoken or missing_outcome(ending.exit_status, supervision.stops_asked())
+    return explained(outcome, ending.reason), spoken is not None
 
 
 def _recorded(executor: Executor, plan: Plan) -> dict[str, object]:

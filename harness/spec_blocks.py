@@ -24,6 +24,7 @@ __all__ = [
     "ALIASES",
     "CONFIG_SECTIONS",
     "ROLES",
+    "CheckpointsBlock",
     "ContainerBlock",
     "ExactnessBlock",
     "ProductsBlock",
@@ -133,6 +134,25 @@ class ContainerBlock:
 
 
 @frozen_config
+class CheckpointsBlock:
+    """How often a state is saved from which an interrupted run continues; no field changes a result.
+
+    Parameters
+    ----------
+    every_steps
+        Optimizer steps between two states; null counts no steps.
+    every_seconds
+        Seconds between two states; null looks at no clock.
+    budget_mb
+        Megabytes that these states may take, at least the newest two; they are removed when the run is done.
+    """
+
+    every_steps: Annotated[int, Field(ge=1)] | None = None
+    every_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = 60.0
+    budget_mb: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1000.0
+
+
+@frozen_config
 class ProductsBlock:
     """What is made after training, beside the final weights.
 
@@ -215,6 +235,7 @@ def spec_tree() -> Tree:
         "data": {**roles, **sections["data"]},
         "exactness": _leaves(ExactnessBlock),
         "container": _leaves(ContainerBlock),
+        "checkpoints": _leaves(CheckpointsBlock),
         "products": _leaves(ProductsBlock),
     }
 

@@ -26,6 +26,7 @@ _TITLES: Mapping[str, str] = {
     "execution": "How the run executes; never what it computes on",
     "exactness": "How far the bits must repeat",
     "container": "What the run executes in",
+    "checkpoints": "States from which an interrupted run continues",
     "products": "What is made after training",
 }
 _PARTS: Mapping[str, str] = {

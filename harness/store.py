@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import fcntl
 import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -19,6 +18,7 @@ from harness.errors import UserError
 from ptycho_torch.durable import open_durably, sync_folder
 
 __all__ = [
+    "BEGUN",
     "HOST_PID",
     "INPUTS",
     "JOURNAL",
@@ -34,14 +34,13 @@ __all__ = [
     "append_event",
     "create_run",
     "file_digest",
-    "find_run",
+    "hold_run",
     "is_held",
-    "is_run",
     "read_events",
     "read_json",
     "recorded_files",
+    "remove_durably",
     "render_json",
-    "run_folders",
     "state_without_manifest",
     "sync_files",
     "utc_now",
@@ -60,6 +59,9 @@ PROGRESS = "progress.json"
 LOCK = "lock"
 LOG = "logs/worker.log"
 
+BEGUN = "begun.json"
+"""What is known of a run's manifest as soon as its worker has started."""
+
 LIFELINE = "HARNESS_LIFELINE"
 """Variable that tells a worker in a container to stop when the run's lock is let go: its host is gone."""
 
@@ -67,7 +69,7 @@ HOST_PID = "HARNESS_HOST_PID"
 """Variable that tells a worker on this machine whose it is, so that it does not outlive its host."""
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_NOT_PART_OF_THE_RECORD = {INPUTS, JOURNAL, LOCK, MANIFEST, PROGRESS}
+_NOT_PART_OF_THE_RECORD = {BEGUN, INPUTS, JOURNAL, LOCK, MANIFEST, PROGRESS}
 
 
 def utc_now() -> str:
@@ -106,6 +108,12 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path} is missing: the folder is no complete run") from None
     except ValueError as error:
         raise UserError(f"{path} is damaged: it is no longer JSON ({error})") from error
+
+
+def remove_durably(path: Path) -> None:
+    """Remove a file, for good; one that is not there is no error."""
+    path.unlink(missing_ok=True)
+    sync_folder(path.parent)
 
 
 def file_digest(path: Path) -> str:
@@ -201,6 +209,23 @@ def create_run(runs_dir: Path, name: str) -> HeldRun:
     return HeldRun(path, lock_fd)
 
 
+def hold_run(path: Path) -> HeldRun:
+    """Hold the lock of a run folder that is there.
+
+    Raises
+    ------
+    UserError
+        Another process holds it: the run is running.
+    """
+    lock_fd = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(lock_fd)
+        raise UserError(f"{path.name} is running: wait for it, or stop it first") from None
+    return HeldRun(path, lock_fd)
+
+
 def _make_unique(runs_dir: Path, name: str) -> Path:
     import secrets
 
@@ -240,35 +265,6 @@ def state_without_manifest(run_dir: Path) -> str:
         return "running"
     events = read_events(run_dir)
     return "failed" if events and events[-1].get("event") == "failed" else "interrupted"
-
-
-def is_run(path: Path) -> bool:
-    """Tell whether a folder is a run folder."""
-    return (path / JOURNAL).is_file() or (path / MANIFEST).is_file()
-
-
-def run_folders(runs_dir: Path) -> Iterator[Path]:
-    """Yield the run folders in `runs_dir`, sorted by name."""
-    if runs_dir.is_dir():
-        yield from sorted(path for path in runs_dir.iterdir() if path.is_dir() and is_run(path))
-
-
-def find_run(run: str, runs_dir: Path) -> Path:
-    """Find a run by its folder, or by its folder's name in `runs_dir`.
-
-    Raises
-    ------
-    UserError
-        There is no such run.
-    """
-    for candidate in (Path(run), runs_dir / run):
-        if candidate.is_dir() and is_run(candidate):
-            return candidate.resolve()
-    names = [path.name for path in run_folders(runs_dir)]
-    begun = [name for name in names if run and name.startswith(run)]
-    near = begun[-1:] or difflib.get_close_matches(run, names, n=1)
-    hint = f", did you mean {near[0]!r}?" if near else ": see `harness list`"
-    raise UserError(f"there is no run {run!r}, neither as a folder nor in {runs_dir}{hint}")
 
 
 def recorded_files(run_dir: Path) -> dict[str, dict[str, Any]]:

@@ -34,6 +34,7 @@ from ptycho_torch.exact.profile import apply_and_verify
 from ptycho_torch.inference import predict_patches, stitch_patches, synchronise, with_trained_probe
 from ptycho_torch.products import reconstruction_file, weights_file
 from ptycho_torch.readers import Scan, read_scan, scan_digest
+from ptycho_torch.resume import Cadence, find_continuation, forget_states
 from ptycho_torch.stitching import Reconstruction
 from ptycho_torch.training import KeptCheckpoint, TrainingResult, train_with_lightning
 
@@ -109,6 +110,9 @@ class Worker:
             self.note(data=facts)
         with self.phase("training"):
             payload = dataclasses.replace(resolved.payload, output_dir=str(self.run_dir))
+            continuation = find_continuation(self.run_dir)
+            if continuation is not None:
+                append_event(self.run_dir, "continuing", **continuation.facts)
             result = train_with_lightning(
                 payload,
                 scans["train"],
@@ -116,6 +120,8 @@ class Worker:
                 seed=resolved.seed,
                 report=self._report,
                 should_stop=lambda: self.stopped_by is not None,
+                continuation=continuation,
+                cadence=Cadence(**vars(resolved.checkpoints)),
             )
             self.note(**self._trained(result))
         (self.run_dir / "products").mkdir(exist_ok=True)
@@ -282,6 +288,8 @@ def main(arguments: list[str]) -> int:
     except Exception as error:
         logger.exception("the worker failed")
         worker.note(status="failed", error=f"{type(error).__name__}: {' '.join(str(error).splitlines())}")
+    if worker.outcome.status in {"completed", "collapsed"}:
+        forget_states(run_dir)
     write_outcome(run_dir, worker.outcome)
     if worker.outcome.status == "interrupted" and worker.stopped_by is not None:
         return 128 + worker.stopped_by

@@ -23,10 +23,19 @@ from ptycho_torch.errors import CheckpointError
 from ptycho_torch.exact.checkpoint_io import DurableCheckpointIO, resume_position
 from ptycho_torch.trace import TRACE
 
-__all__ = ["DEFAULT_CADENCE", "Cadence", "Continuation", "ResumePoints", "find_continuation", "roll_back"]
+__all__ = [
+    "DEFAULT_CADENCE",
+    "Cadence",
+    "Continuation",
+    "ResumePoints",
+    "find_continuation",
+    "forget_states",
+    "roll_back",
+]
 
 _PATTERN = "resume-*.ckpt"
 _FILES = "files"
+_KEPT = 2
 _APPENDED_LOGS = ("csv", "tensorboard")
 """Loggers whose files are only ever appended to; the databases of the others go on with a repeat."""
 
@@ -76,9 +85,19 @@ class Continuation:
     files: dict[str, tuple[int, str]]
     passed_over: tuple[str, ...] = ()
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Return where it goes on and what was passed over, in plain values."""
+        return {
+            "step": self.step,
+            "epoch": self.epoch,
+            "batch": self.batch,
+            "passed_over": list(self.passed_over),
+        }
+
 
 class ResumePoints(Checkpoint):
-    """Save states to continue from, between two optimizer steps, and remove them when the training has ended.
+    """Save states to continue from, between two optimizer steps.
 
     A state is saved where nothing is half done: after an optimizer step inside an epoch, or before the first
     step of an epoch; never between an epoch's last step and the next epoch's start, where validation,
@@ -123,10 +142,6 @@ class ResumePoints(Checkpoint):
         if is_between_steps(trainer) and self._is_due(trainer):
             self.save(trainer)
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Remove the states: the training has ended."""
-        self._prune(keep=0)
-
     def save(self, trainer: Trainer) -> Path:
         """Save the state now, with its digest beside it, and remove the oldest beyond the budget."""
         for one in trainer.loggers:
@@ -136,7 +151,7 @@ class ResumePoints(Checkpoint):
         with open_durably(_digest_file(path)) as stream:
             stream.write(_digest(path).encode("ascii") + b"\n")
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
-        self._prune(keep=2)
+        self._prune()
         return path
 
     def _is_due(self, trainer: Trainer) -> bool:
@@ -144,14 +159,12 @@ class ResumePoints(Checkpoint):
         by_steps = steps is not None and trainer.global_step - self._saved_step >= steps
         return by_steps or (seconds is not None and time.monotonic() - self._saved_at >= seconds)
 
-    def _prune(self, *, keep: int) -> None:
-        newest_first = sorted(self._folder.glob(_PATTERN), reverse=True)
+    def _prune(self) -> None:
         total = 0
-        for rank, path in enumerate(newest_first):
+        for rank, path in enumerate(sorted(self._folder.glob(_PATTERN), reverse=True)):
             total += path.stat().st_size
-            if rank >= keep and (keep == 0 or total > self._cadence.budget_mb * 1e6):
-                DurableCheckpointIO().remove_checkpoint(path)
-                DurableCheckpointIO().remove_checkpoint(_digest_file(path))
+            if rank >= _KEPT and total > self._cadence.budget_mb * 1e6:
+                _remove(path)
 
 
 def is_between_steps(trainer: Trainer) -> bool:
@@ -201,27 +214,46 @@ def _read(path: Path, passed_over: tuple[str, ...]) -> Continuation:
     return Continuation(path, int(content["global_step"]), epoch, batch, dict(files), passed_over)
 
 
-def roll_back(output: Path, continuation: Continuation) -> None:
+def forget_states(output: Path) -> None:
+    """Remove the states of a run that needs them no more."""
+    for path in (output / "checkpoints").glob(_PATTERN):
+        _remove(path)
+
+
+def _remove(path: Path) -> None:
+    for one in (_digest_file(path), path):
+        DurableCheckpointIO().remove_checkpoint(one)
+
+
+def roll_back(output: Path, continuation: Continuation | None) -> None:
     """Bring every file that grows during a run to the length that it had when the state was saved.
+
+    Parameters
+    ----------
+    output
+        The run's folder.
+    continuation
+        The state; None removes the files, for a training that starts anew.
 
     Raises
     ------
     CheckpointError
         A file no longer begins with what it held then; nothing is touched in that case.
     """
-    for name, (size, digest) in sorted(continuation.files.items()):
+    kept = continuation.files if continuation is not None else {}
+    for name, (size, digest) in sorted(kept.items()):
         path = output / name
         if not path.is_file() or _digest(path, size) != digest:
             raise CheckpointError(
-                f"{name} no longer begins with the {size} bytes that it held when {continuation.path.name} "
-                "was saved: the run cannot continue without a gap in it"
+                f"{name} no longer begins with the {size} bytes that it held when the state was saved: "
+                "the run cannot continue without a gap in it"
             )
     for name in _growing(output):
         path = output / name
-        if name not in continuation.files:
+        if name not in kept:
             path.unlink()
-        elif path.stat().st_size > continuation.files[name][0]:
-            os.truncate(path, continuation.files[name][0])
+        elif _size(path) > kept[name][0]:
+            os.truncate(path, kept[name][0])
 
 
 def _growing(output: Path) -> list[str]:

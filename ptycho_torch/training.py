@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 import warnings
 from collections.abc import Callable
@@ -29,13 +28,10 @@ from ptycho_torch.resume import (
     Cadence,
     Continuation,
     ResumePoints,
-    find_continuation,
     roll_back,
 )
 from ptycho_torch.trace import TRACE
 from ptycho_torch.tracing import TraceFile
-
-logger = logging.getLogger(__name__)
 
 LAST_CHECKPOINT = "last.ckpt"
 
@@ -91,6 +87,7 @@ def train_with_lightning(
     seed: int = 42,
     report: Callable[[Progress], None] = lambda progress: None,
     should_stop: Callable[[], bool] = lambda: False,
+    continuation: Continuation | None = None,
     cadence: Cadence = DEFAULT_CADENCE,
     examine: tuple[int, Callable[[dict[str, str]], None]] | None = None,
 ) -> TrainingResult:
@@ -108,9 +105,11 @@ def train_with_lightning(
         The one seed from which weights, order, grouping and split follow.
     report, should_stop
         Told about progress, and asked after every batch whether to stop.
+    continuation
+        The state in the output folder to continue from, to the bits that the training would have had
+        unbroken; None starts anew.
     cadence
-        How often a state is saved to continue from. When the output folder holds such a state already, the
-        training continues there, to the bits that it would have had unbroken.
+        How often such a state is saved. The caller removes the states when it needs them no more.
     examine
         Number of a batch to look into, and who is told its tensors' digests; the training ends after it.
 
@@ -121,7 +120,7 @@ def train_with_lightning(
     ExaminedError
         The batch to look into is done.
     StopRequestedError
-        `should_stop` said so; the state is saved, and the same call continues there.
+        `should_stop` said so; the state to continue from is saved.
     TrainingDivergedError
         The loss became infinite or not a number.
     """
@@ -139,10 +138,8 @@ def train_with_lightning(
         scaling=datamodule.scaling,
         max_offset_px=datamodule.max_offset_px if payload.model.gridsize > 1 else None,
     )
-    continuation = find_continuation(output)
+    roll_back(output, continuation)
     if continuation is not None:
-        _announce(continuation)
-        roll_back(output, continuation)
         datamodule.set_position(continuation.epoch, continuation.batch)
     best, callbacks = _callbacks(payload, output, report, should_stop, cadence, continuation)
     if examine is not None:
@@ -230,18 +227,6 @@ def _refuse_what_cannot_run(execution: PyTorchExecutionConfig) -> None:
         )
     if problems:
         raise NotRunnableError("\n".join(problems))
-
-
-def _announce(continuation: Continuation) -> None:
-    for sentence in continuation.passed_over:
-        logger.warning("%s; the state before it is used", sentence)
-    logger.info(
-        "continuing from %s: epoch %d, batch %d, step %d",
-        continuation.path.name,
-        continuation.epoch,
-        continuation.batch,
-        continuation.step,
-    )
 
 
 def _callbacks(

@@ -11,7 +11,8 @@ import jsonschema
 import pytest
 
 from harness.errors import ExitCode, UserError
-from harness.manifest import DamagedError, damaged_files, manifest_json_schema, read_manifest, summary
+from harness.listing import summary
+from harness.manifest import DamagedError, damaged_files, manifest_json_schema, read_manifest
 from harness.store import MANIFEST, render_json
 from tests.harness.conftest import Bench
 

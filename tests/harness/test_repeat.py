@@ -13,10 +13,12 @@ import pytest
 from harness.environment import Gpu
 from harness.fetch import Fetcher
 from harness.listing import list_json, list_lines
+from harness.lookup import run_folders
 from harness.manifest import DamagedError
-from harness.repeat import RefusedError, differences, load, locate_data, repeat, rerun_exit_code
+from harness.recorded import RefusedError, differences, load, locate_data
+from harness.repeat import repeat, rerun_exit_code
 from harness.run import Finished
-from harness.store import file_digest, run_folders
+from harness.store import file_digest
 from harness.verdict import judge
 from tests.harness.conftest import Bench, StandInExecutor, commit, write_scan
 from tests.harness.test_manifest import flip

@@ -19,7 +19,7 @@ import pytest
 from harness.code_capture import git, source_digest
 from harness.errors import HarnessError
 from harness.manifest import read_manifest
-from harness.repeat import RefusedError
+from harness.recorded import RefusedError
 from harness.restore import Restored, hand_over, restore_environment, restore_tree
 from harness.store import file_digest
 from tests.harness.conftest import Bench, commit

@@ -17,10 +17,12 @@ import pytest
 
 from harness.errors import ExitCode, HarnessError
 from harness.executors.local import LocalExecutor
-from harness.manifest import read_manifest, summary
+from harness.listing import summary
+from harness.lookup import run_folders
+from harness.manifest import read_manifest
 from harness.progress import read_progress
 from harness.run import exit_code, run
-from harness.store import MANIFEST, file_digest, is_held, read_events, run_folders
+from harness.store import MANIFEST, file_digest, is_held, read_events
 from tests.disk_calls import file_sync, folder_sync, note_disk_calls, rename_to
 from tests.harness.conftest import Bench, broken_interpreter
 

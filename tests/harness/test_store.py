@@ -15,17 +15,16 @@ from pathlib import Path
 import pytest
 
 from harness.errors import UserError
+from harness.lookup import find_run, run_folders
 from harness.store import (
     JOURNAL,
     LOCK,
     append_event,
     create_run,
-    find_run,
     is_held,
     read_events,
     read_json,
     recorded_files,
-    run_folders,
     state_without_manifest,
     sync_files,
     write_durably,

@@ -13,7 +13,7 @@ from ptycho_torch.errors import CheckpointError
 from ptycho_torch.exact.digest import optimizer_digest, tensor_digest
 from ptycho_torch.payloads import TrainingPayload
 from ptycho_torch.readers import Scan
-from ptycho_torch.resume import Cadence, find_continuation
+from ptycho_torch.resume import Cadence, find_continuation, forget_states
 from ptycho_torch.training import TrainingResult
 from tests.torch.small_training import MakePayload, fit
 
@@ -31,14 +31,18 @@ def facts(payload: TrainingPayload, result: TrainingResult) -> dict[str, Any]:
         "steps": (result.epochs, result.steps),
         "kept": [(kept.path.name, kept.metric) for kept in result.checkpoints],
         "files": {path.relative_to(output).as_posix(): path.read_text() for path in grown},
-        "checkpoints": sorted(path.name for path in (output / "checkpoints").iterdir()),
+        "checkpoints": sorted(path.name for path in (output / "checkpoints").glob("[!r]*.ckpt")),
     }
+
+
+def go_on(payload: TrainingPayload, scan: Scan, **more: Any) -> TrainingResult:
+    return fit(payload, scan, continuation=find_continuation(Path(payload.output_dir)), **more)
 
 
 def break_off(payload: TrainingPayload, scan: Scan, after: int, cadence: Cadence = EVERY_STEP) -> str:
     asked = itertools.count()
     with pytest.raises(StopRequestedError) as caught:
-        fit(payload, scan, cadence=cadence, should_stop=lambda: next(asked) >= after)
+        go_on(payload, scan, cadence=cadence, should_stop=lambda: next(asked) >= after)
     return str(caught.value)
 
 
@@ -63,7 +67,7 @@ def test_a_training_broken_off_twice_ends_in_the_bits_of_the_unbroken_one(
     wanted = facts(unbroken, fit(unbroken, scan, cadence=NEVER))
     break_off(broken, scan, first)
     break_off(broken, scan, second)
-    assert facts(broken, fit(broken, scan)) == wanted
+    assert facts(broken, go_on(broken, scan, cadence=NEVER)) == wanted
 
 
 def test_persistent_workers_go_on_where_the_samples_stood(make_payload: MakePayload, scan: Scan) -> None:
@@ -71,7 +75,7 @@ def test_persistent_workers_go_on_where_the_samples_stood(make_payload: MakePayl
     unbroken, broken = make_payload(**workers), make_payload(**workers)
     wanted = facts(unbroken, fit(unbroken, scan, cadence=NEVER))
     break_off(broken, scan, 1)
-    assert facts(broken, fit(broken, scan)) == wanted
+    assert facts(broken, go_on(broken, scan, cadence=NEVER)) == wanted
 
 
 def test_a_stop_waits_until_an_accumulated_step_is_done(make_payload: MakePayload, scan: Scan) -> None:
@@ -131,7 +135,7 @@ def test_an_unsound_state_is_named_and_the_one_before_it_is_used(
     assert continuation.path.name < newest.name
     assert continuation.passed_over[0].startswith(newest.name)
     assert sentence in continuation.passed_over[0]
-    assert facts(broken, fit(broken, scan)) == wanted
+    assert facts(broken, go_on(broken, scan, cadence=NEVER)) == wanted
 
 
 def test_when_no_state_is_sound_the_training_does_not_start_anew_in_silence(
@@ -142,7 +146,7 @@ def test_when_no_state_is_sound_the_training_does_not_start_anew_in_silence(
     for path in (Path(payload.output_dir) / "checkpoints").glob("resume-*.ckpt"):
         damage(path)
     with pytest.raises(CheckpointError, match="no state of this run is sound"):
-        fit(payload, scan)
+        go_on(payload, scan)
 
 
 def test_a_log_that_was_altered_is_not_continued(make_payload: MakePayload, scan: Scan) -> None:
@@ -152,7 +156,7 @@ def test_a_log_that_was_altered_is_not_continued(make_payload: MakePayload, scan
     before = trace.read_bytes()
     trace.write_bytes(before.replace(b'"epoch":0', b'"epoch":9', 1))
     with pytest.raises(CheckpointError, match=r"trace\.jsonl no longer begins"):
-        fit(payload, scan)
+        go_on(payload, scan)
 
 
 def test_what_was_written_after_the_state_is_written_once(make_payload: MakePayload, scan: Scan) -> None:
@@ -164,10 +168,23 @@ def test_what_was_written_after_the_state_is_written_once(make_payload: MakePayl
         file.write("1,6,0.001,9.9,9.9\n")
     with (output / "trace.jsonl").open("a") as file:
         file.write('{"step":9')
-    assert facts(broken, fit(broken, scan)) == wanted
+    assert facts(broken, go_on(broken, scan, cadence=NEVER)) == wanted
 
 
-def test_an_ended_training_leaves_no_state_to_continue_from(make_payload: MakePayload, scan: Scan) -> None:
+def test_a_training_that_starts_anew_in_a_used_folder_leaves_no_old_lines(
+    make_payload: MakePayload, scan: Scan
+) -> None:
+    payload = make_payload()
+    wanted = facts(payload, fit(payload, scan))
+    assert facts(payload, fit(payload, scan)) == wanted
+
+
+def test_states_that_are_needed_no_more_are_removed_with_their_digests(
+    make_payload: MakePayload, scan: Scan
+) -> None:
     payload = make_payload({"epochs": 1})
     fit(payload, scan, cadence=EVERY_STEP)
-    assert find_continuation(Path(payload.output_dir)) is None
+    folder = Path(payload.output_dir) / "checkpoints"
+    assert list(folder.glob("resume-*"))
+    forget_states(Path(payload.output_dir))
+    assert list(folder.glob("resume-*")) == []

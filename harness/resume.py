@@ -1,0 +1,95 @@
+"""A run that was broken off, continued in its own folder from the last state that it saved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.adapted import with_data
+from harness.compare import Found
+from harness.errors import UserError
+from harness.manifest import read_manifest
+from harness.recorded import Recorded, load, refuse_what_differs
+from harness.run import Finished, Job, carry_out, write_inputs
+from harness.store import (
+    BEGUN,
+    MANIFEST,
+    OUTCOME,
+    PROGRESS,
+    append_event,
+    hold_run,
+    is_held,
+    remove_durably,
+)
+
+if TYPE_CHECKING:
+    from harness.executors.base import Executor
+
+__all__ = ["load_broken_off", "resume"]
+
+_CURE = "--regardless goes on all the same, and the result is then another than that of one unbroken run"
+
+
+def load_broken_off(run_dir: Path) -> Recorded:
+    """Read a run that was broken off from its folder.
+
+    Raises
+    ------
+    UserError
+        The run is running, has come to its end, or was broken off before anything was known of it.
+    """
+    if is_held(run_dir):
+        raise UserError(f"{run_dir.name} is running: wait for it, or stop it first")
+    if (run_dir / MANIFEST).is_file():
+        status = read_manifest(run_dir).status
+        if status in {"completed", "collapsed"}:
+            raise UserError(f"{run_dir.name} is {status}: there is nothing left to do; run it again by rerun")
+    if not (run_dir / BEGUN).is_file():
+        raise UserError(f"{run_dir.name} was broken off before its worker had started: run its spec again")
+    return load(run_dir, BEGUN)
+
+
+def resume(
+    recorded: Recorded,
+    executor: Executor,
+    *,
+    root: Path,
+    found: Mapping[str, Found],
+    regardless: bool,
+    look: Callable[[Path], None],
+    warn: Callable[[str], None],
+    max_restarts: int,
+) -> Finished:
+    """Continue a run in its own folder, to the bits that it would have had unbroken.
+
+    Parameters
+    ----------
+    recorded
+        The run, from :func:`load_broken_off`.
+    executor, root, look, max_restarts
+        As in :func:`harness.run.run`.
+    found
+        The data that :func:`harness.recorded.locate_data` found.
+    regardless
+        Go on although data, code or environment differ.
+    warn
+        Told each difference that does not stop the run.
+
+    Raises
+    ------
+    RefusedError
+        Data, code or environment are not what they were; nothing in the folder is touched.
+    """
+    refuse_what_differs(
+        recorded, executor, root, found, verb="continued", cure=_CURE, regardless=regardless, warn=warn
+    )
+    path, manifest = recorded.path, recorded.manifest
+    inputs = {role: str(place.path) for role, place in found.items()}
+    job = Job(with_data(recorded.resolved, found), manifest.spec, inputs, manifest.rerun_of)
+    with hold_run(path) as held:
+        append_event(path, "resumed")
+        for name in (MANIFEST, OUTCOME, PROGRESS):
+            remove_durably(path / name)
+        write_inputs(path, inputs)
+        return carry_out(held, job, executor, root=root, look=look, max_restarts=max_restarts)

@@ -1,0 +1,163 @@
+"""A run that was broken off goes on in its own folder: what is refused, recorded, and started again."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from harness.compare import Found
+from harness.errors import UserError
+from harness.manifest import read_manifest
+from harness.record import attempts_of
+from harness.recorded import RefusedError, locate_data
+from harness.resume import load_broken_off, resume
+from harness.run import Finished, run
+from harness.store import MANIFEST, hold_run, read_events
+from tests.harness.conftest import Bench
+from tests.harness.test_road import SPEC, harness, listed, manifest, only_run, start, until
+
+
+def go_on(bench: Bench, path: Path, behaviour: str = "complete", *, regardless: bool = False) -> Finished:
+    recorded = load_broken_off(path)
+    return resume(
+        recorded,
+        bench.executor(behaviour),
+        root=bench.root,
+        found=locate_data(recorded, [bench.spec.parent]),
+        regardless=regardless,
+        look=lambda path: None,
+        warn=lambda sentence: None,
+        max_restarts=0,
+    )
+
+
+def test_a_killed_run_goes_on_in_its_folder_and_lists_both_attempts(bench: Bench) -> None:
+    whole, broken = bench.run(), bench.run("killed")
+    assert broken.manifest.status == "failed"
+    finished = go_on(bench, broken.path)
+    assert finished.path == broken.path
+    assert finished.manifest.compared == whole.manifest.compared
+    assert [attempt.exit_status for attempt in finished.manifest.attempts] == [-signal.SIGKILL, 0]
+    assert finished.manifest.created == broken.manifest.created
+    assert read_manifest(broken.path) == finished.manifest
+
+
+def test_a_run_whose_host_died_goes_on_too(bench: Bench) -> None:
+    broken = bench.run("killed")
+    (broken.path / MANIFEST).unlink()
+    assert go_on(bench, broken.path).manifest.status == "completed"
+
+
+def test_a_run_that_has_ended_is_not_continued(bench: Bench) -> None:
+    with pytest.raises(UserError, match=r"is completed: there is nothing left to do; run it again by rerun"):
+        load_broken_off(bench.run().path)
+
+
+def test_a_running_run_is_not_continued(bench: Bench) -> None:
+    path = bench.run("killed").path
+    with hold_run(path):
+        with pytest.raises(UserError, match="is running: wait for it"):
+            load_broken_off(path)
+        with pytest.raises(UserError, match="is running: wait for it"):
+            hold_run(path)
+
+
+def test_a_run_of_which_nothing_is_known_is_not_continued(bench: Bench) -> None:
+    path = bench.run("killed").path
+    (path / MANIFEST).unlink()
+    (path / "begun.json").unlink()
+    with pytest.raises(UserError, match="before its worker had started: run its spec again"):
+        load_broken_off(path)
+
+
+def test_other_code_is_refused_and_nothing_touched_unless_it_is_wanted(bench: Bench) -> None:
+    path = bench.run("killed").path
+    before = {file.name: file.read_bytes() for file in path.iterdir() if file.is_file()}
+    with (bench.root / "harness" / "plan.py").open("a") as file:
+        file.write("# another line\n")
+    with pytest.raises(RefusedError, match=r"cannot be continued as it was:\n.*harness/plan\.py \(changed\)"):
+        go_on(bench, path)
+    assert {file.name: file.read_bytes() for file in path.iterdir() if file.is_file()} == before
+    go_on(bench, path, regardless=True)
+
+
+def test_other_data_are_refused(bench: Bench) -> None:
+    path = bench.run("killed").path
+    recorded = load_broken_off(path)
+    found = {"train": Found(bench.data, "0" * 64)}
+    with pytest.raises(RefusedError, match="data: train"):
+        resume(
+            recorded,
+            bench.executor(),
+            root=bench.root,
+            found=found,
+            regardless=False,
+            look=lambda path: None,
+            warn=lambda sentence: None,
+            max_restarts=0,
+        )
+
+
+def test_a_worker_that_dies_without_a_word_is_started_again_as_often_as_allowed(bench: Bench) -> None:
+    finished = run(bench.job(), bench.executor("killed"), bench.runs, root=bench.root, max_restarts=2)
+    assert finished.manifest.status == "failed"
+    assert [attempt.exit_status for attempt in finished.manifest.attempts] == [-signal.SIGKILL] * 3
+    assert sum(event["event"] == "restarting" for event in read_events(finished.path)) == 2
+
+
+def test_a_worker_that_says_why_it_failed_is_not_started_again(bench: Bench) -> None:
+    finished = run(bench.job(), bench.executor("fail"), bench.runs, root=bench.root, max_restarts=2)
+    assert len(finished.manifest.attempts) == 1
+
+
+def test_attempts_are_told_from_the_journal() -> None:
+    def at(second: int, event: str, **facts: object) -> dict[str, object]:
+        return {"time": f"2026-01-01T00:00:{second:02d}.000+00:00", "event": event, **facts}
+
+    died_with_its_host = [at(0, "created"), at(1, "started"), at(4, "phase")]
+    went_on = [
+        at(20, "resumed"),
+        at(21, "started"),
+        at(25, "continuing", step=7),
+        at(31, "worker ended", exit_status=0),
+    ]
+    first, second = attempts_of([*died_with_its_host, *went_on, at(32, "ended")])
+    assert dataclasses.astuple(first) == ("2026-01-01T00:00:01.000+00:00", 3.0, None, 0)
+    assert dataclasses.astuple(second) == ("2026-01-01T00:00:21.000+00:00", 10.0, 0, 7)
+
+
+def step_of(runs: Path) -> int:
+    return max(
+        (json.loads(path.read_text()).get("step", 0) for path in runs.glob("*/progress.json")), default=0
+    )
+
+
+def test_the_real_worker_killed_in_mid_epoch_goes_on_to_the_bits_of_an_unbroken_run(tmp_path: Path) -> None:
+    spec = tmp_path / "road.yaml"
+    saving = "checkpoints: {every_steps: 1, every_seconds: null}\n"
+    spec.write_text(SPEC.replace("epochs: 1", "epochs: 8") + saving)
+    harness("run", spec, runs=tmp_path / "whole")
+    host = start(spec, tmp_path / "broken")
+    until(lambda: step_of(tmp_path / "broken") >= 6)
+    path = only_run(tmp_path / "broken")
+    # Host and worker at once, as when the power fails.
+    found = subprocess.run(
+        ["pgrep", "-f", f"harness.worker {path}"], capture_output=True, text=True, check=True
+    )
+    for process in (host.pid, *map(int, found.stdout.split())):
+        os.kill(process, signal.SIGKILL)
+    host.wait()
+    until(lambda: listed(tmp_path / "broken")[0]["status"] == "interrupted")
+    answer = harness("resume", path, runs=tmp_path / "broken")
+    assert answer.returncode in {0, 1}, answer.stderr
+    whole, resumed = manifest(only_run(tmp_path / "whole")), manifest(path)
+    assert resumed["compared"] == whole["compared"]
+    assert resumed["attempts"][0]["exit_status"] is None
+    assert resumed["attempts"][1]["from_step"] >= 5
+    assert list((path / "checkpoints").glob("resume-*")) == []
