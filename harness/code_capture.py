@@ -223,9 +223,9 @@ def _changes(root: Path, commit: str, run_dir: Path) -> tuple[str, bytes, tuple[
         git(root, "read-tree", commit, environment=apart)
         # The worker is at work meanwhile: what it writes is no code.
         excluded = ":(top,exclude,glob)**/__pycache__/**\0"
-        excluded += "".join(
-            f":(top,exclude,literal){name}\0" for name in [*left_out, *_within(root, run_dir)]
-        )
+        excluded += "".join(f":(top,exclude,literal){name}\0" for name in left_out)
+        # By its own name: git refuses to leave out what it ignores anyway when it is named from the top.
+        excluded += f":(top,exclude,glob)**/{run_dir.name}/**\0"
         git(
             root,
             "add",
@@ -244,11 +244,6 @@ def _changes(root: Path, commit: str, run_dir: Path) -> tuple[str, bytes, tuple[
             environment=apart,
         )
     return tree, patch, tuple(f"{name}: {reason}" for name, reason in sorted(left_out.items()))
-
-
-def _within(root: Path, path: Path) -> list[str]:
-    path = path.resolve()
-    return [path.relative_to(root.resolve()).as_posix()] if path.is_relative_to(root.resolve()) else []
 
 
 def _too_much(root: Path, untracked: list[str], run_dir: Path) -> Iterator[tuple[str, str]]:

@@ -217,3 +217,15 @@ def test_the_distance_between_commits_is_said_in_words(repository: Path) -> None
 def test_git_that_fails_says_why(repository: Path) -> None:
     with pytest.raises(HarnessError, match="git rev-parse failed"):
         git(repository, "rev-parse", "--verify", "no-such-thing")
+
+
+@pytest.mark.parametrize("folder", ["ignored", "kept"])
+def test_a_run_folder_in_the_checkout_is_no_code_whether_git_ignores_it_or_not(
+    repository: Path, folder: str
+) -> None:
+    run_dir = repository / folder / "run-20260101T000000Z-abc123"
+    run_dir.mkdir(parents=True)
+    (run_dir / "journal.jsonl").write_text("{}\n")
+    code = capture_code(repository, run_dir)
+    assert not code.dirty
+    assert code.patch is None
