@@ -16,6 +16,7 @@ from harness.commands import (
     fetch_scans,
     repeat_run,
     report_damage,
+    report_parting,
     resolve_spec,
     restore_run,
     resume_run,
@@ -205,8 +206,10 @@ def rerun_command(is_restored: bool, **choice: Any) -> ExitCode:
 
     recorded, finished = repeat_run("rerun", **choice)
     close_run(finished)
-    click.echo(f"{'compared':<11}{judge(recorded, finished.manifest.compared).headline}")
-    return rerun_exit_code(recorded, finished)
+    compared = recorded.manifest.compared
+    click.echo(f"{'compared':<11}{judge(compared, finished.manifest.compared).headline}")
+    report_parting(recorded.path, finished.path)
+    return rerun_exit_code(compared, finished)
 
 
 @cli.command("verify")
@@ -221,12 +224,35 @@ def verify_command(files_only: bool, **choice: Any) -> ExitCode:
     recorded, finished = repeat_run("verify", **choice)
     if finished.manifest.status not in {"completed", "collapsed"}:
         return close_run(finished)
-    verdict = judge(recorded, finished.manifest.compared)
+    verdict = judge(recorded.manifest.compared, finished.manifest.compared)
     click.echo(verdict.headline)
+    report_parting(recorded.path, finished.path)
     for sentence in verdict.sentences:
         click.echo(f"  {sentence}")
     click.echo(f"repeated in {finished.path}")
     return ExitCode.OK if verdict.is_bitwise else ExitCode.DIFFERS
+
+
+@cli.command("compare")
+@click.argument("first", metavar="RUN")
+@click.argument("second", metavar="OTHER_RUN")
+@_runs_dir
+@_json
+def compare_command(first: str, second: str, runs_dir: Path, as_json: bool) -> ExitCode:
+    """Say in what two runs differ: values, data, code, environment, where their trainings part, results.
+
+    The exit code is 3 when a result differs.
+    """
+    from harness.comparison import compare_runs
+    from harness.lookup import find_run
+    from harness.manifest import read_manifest
+    from harness.report import as_json as json_text
+    from harness.report import comparison_lines
+
+    paths = [find_run(run, runs_dir) for run in (first, second)]
+    found = compare_runs(*((path, read_manifest(path)) for path in paths))
+    _print(json_text(vars(found)) if as_json else comparison_lines(found))
+    return ExitCode.OK if found.is_bitwise else ExitCode.DIFFERS
 
 
 @cli.command("show")

@@ -15,6 +15,7 @@ from harness.errors import ExitCode, UserError
 if TYPE_CHECKING:
     from harness.executors.base import Executor
     from harness.fetch import Fetcher
+    from harness.recorded import Recorded
     from harness.resolved import ResolvedRun
     from harness.run import Finished
     from harness.spec import RunSpec
@@ -25,6 +26,7 @@ __all__ = [
     "fetch_scans",
     "repeat_run",
     "report_damage",
+    "report_parting",
     "resolve_spec",
     "restore_run",
     "resume_run",
@@ -96,7 +98,7 @@ def repeat_run(
     executor_name: str | None,
     image: str | None,
     regardless: bool,
-) -> tuple[Mapping[str, Any], Finished]:
+) -> tuple[Recorded, Finished]:
     from harness.lookup import find_run
     from harness.placing import executor_for_run
     from harness.recorded import load, locate_data
@@ -118,7 +120,7 @@ def repeat_run(
             look=look,
             warn=lambda sentence: click.echo(f"note: {sentence}", err=True),
         )
-    return recorded.manifest.compared, finished
+    return recorded, finished
 
 
 def resume_run(
@@ -213,6 +215,14 @@ def report_damage(path: Path) -> ExitCode:
     for sentence in problems:
         click.echo(f"damaged: {sentence}", err=True)
     return ExitCode.DIFFERS if problems else ExitCode.OK
+
+
+def report_parting(first: Path, second: Path) -> None:
+    from harness.comparison import parting_sentence
+
+    sentence = parting_sentence(first, second)
+    if sentence is not None:
+        click.echo(f"  {sentence}")
 
 
 def close_run(finished: Finished) -> ExitCode:

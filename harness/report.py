@@ -14,11 +14,13 @@ from harness.outcome import plain
 from harness.screen import duration
 
 if TYPE_CHECKING:
+    from harness.comparison import Comparison
     from harness.plan import Plan
     from harness.resolved import ResolvedRun
 
 __all__ = [
     "as_json",
+    "comparison_lines",
     "explain_json",
     "explain_lines",
     "plan_json",
@@ -153,3 +155,11 @@ def explain_lines(resolved: ResolvedRun, key: str | None) -> Iterator[str]:
 def word(value: Any) -> str:
     """Give a value as it would be written."""
     return json.dumps(plain(value))
+
+
+def comparison_lines(found: Comparison) -> Iterator[str]:
+    """Say in what two runs differ, a line for each difference."""
+    yield found.headline
+    for area in ("inputs", "data", "code", "environment", "trace", "results"):
+        for sentence in getattr(found, area):
+            yield f"  {area:<12}{sentence}"

@@ -16,7 +16,7 @@ from harness.images import ImageIdentity, MissingImageError
 from harness.inventory import Inventory
 from harness.manifest import Manifest
 from harness.placing import executor_for_run, executor_for_spec
-from harness.repeat import load
+from harness.recorded import load
 from harness.resolve import resolve
 from harness.spec import read_spec
 from tests.harness.conftest import Bench
