@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
@@ -23,70 +22,23 @@ from harness.commands import (
 )
 from harness.errors import ExitCode, HarnessError
 from harness.image_cli import image
+from harness.options import (
+    data_dir_option,
+    executor_option,
+    json_option,
+    max_restarts_option,
+    repeat_options,
+    run_argument,
+    runs_dir_option,
+    set_option,
+    spec_argument,
+    spec_options,
+)
 from ptycho_torch.errors import ConfigError, DataError, ExactnessError, NotRunnableError, PtychoError
 
 __all__ = ["cli", "main"]
 
-CommandT = TypeVar("CommandT", bound=Callable[..., Any])
-
 _REFUSALS = (ConfigError, DataError, ExactnessError, NotRunnableError)
-_path = click.Path(path_type=Path)
-
-
-def _options(*options: Callable[[CommandT], CommandT]) -> Callable[[CommandT], CommandT]:
-    def decorate(command: CommandT) -> CommandT:
-        for option in reversed(options):
-            command = option(command)
-        return command
-
-    return decorate
-
-
-_runs_dir: Callable[[Any], Any] = click.option(
-    "--runs-dir",
-    type=_path,
-    default=Path("runs/_out"),
-    show_default=True,
-    help="Folder that holds the run folders.",
-)
-_data_dir: Callable[[Any], Any] = click.option(
-    "--data-dir",
-    "data_dirs",
-    type=_path,
-    multiple=True,
-    help="Folder to look for data in; may be given several times. HARNESS_DATA adds more.",
-)
-_set: Callable[[Any], Any] = click.option(
-    "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override a value of the spec."
-)
-_device: Callable[[Any], Any] = click.option(
-    "--device", metavar="cpu|cuda[:n]", help="Short for the accelerator and the number of devices."
-)
-_executor: Callable[[Any], Any] = click.option(
-    "--executor",
-    "executor_name",
-    metavar="local|docker",
-    help="Where the run executes; by default in a container where the spec, or the run, names an image.",
-)
-_max_restarts: Callable[[Any], Any] = click.option(
-    "--max-restarts",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="How often a worker that died without a word is started again, to continue where it stood.",
-)
-_json: Callable[[Any], Any] = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-_run: Callable[[Any], Any] = click.argument("run_name", metavar="RUN")
-_spec: Callable[[Any], Any] = click.argument("spec_path", metavar="SPEC", type=_path)
-_spec_options = _options(_spec, _set, _device, _data_dir, _executor)
-_repeat_options = _options(
-    _run,
-    _runs_dir,
-    _data_dir,
-    _executor,
-    click.option("--image", metavar="cpu|cuda|DIGEST", help="Another image than the one RUN was made in."),
-    click.option("--regardless", is_flag=True, help="Go on although data, code or environment differ."),
-)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -98,9 +50,9 @@ def cli() -> None:
 
 
 @cli.command("run")
-@_spec_options
-@_runs_dir
-@_max_restarts
+@spec_options
+@runs_dir_option
+@max_restarts_option
 @click.option("--require", "required", multiple=True, metavar="METRIC>=VALUE", help="Fail below this figure.")
 def run_command(runs_dir: Path, max_restarts: int, required: tuple[str, ...], **choice: Any) -> ExitCode:
     """Train and reconstruct what SPEC describes."""
@@ -122,8 +74,8 @@ def run_command(runs_dir: Path, max_restarts: int, required: tuple[str, ...], **
 
 
 @cli.command("plan")
-@_spec_options
-@_json
+@spec_options
+@json_option
 def plan_command(as_json: bool, **choice: Any) -> None:
     """Print what `run` would run, with an estimate of time and memory; runs and writes nothing."""
     executor, _, resolved, inputs = resolve_spec(**choice)
@@ -142,9 +94,9 @@ def plan_command(as_json: bool, **choice: Any) -> None:
 
 
 @cli.command("explain")
-@_spec_options
+@spec_options
 @click.argument("key", required=False)
-@_json
+@json_option
 def explain_command(key: str | None, as_json: bool, **choice: Any) -> None:
     """Say where the value of KEY comes from, and what it hides; without KEY, for every value."""
     _, _, resolved, _ = resolve_spec(**choice)
@@ -154,17 +106,22 @@ def explain_command(key: str | None, as_json: bool, **choice: Any) -> None:
 
 
 @cli.command("fetch")
-@_spec
-@_set
-@_data_dir
+@spec_argument
+@set_option
+@data_dir_option
 def fetch_command(**choice: Any) -> None:
     """Bring the data of SPEC here, checked by sha256; the only command that a run without network needs."""
     fetch_scans(**choice)
 
 
 @cli.command("new")
-@click.argument("scan", type=_path)
-@click.option("-o", "--output", type=_path, help="The spec to write; by default in the current folder.")
+@click.argument("scan", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="The spec to write; by default in the current folder.",
+)
 def new_command(scan: Path, output: Path | None) -> None:
     """Write a commented spec for the data file SCAN, ready to run."""
     from harness.new_spec import write_spec
@@ -174,12 +131,12 @@ def new_command(scan: Path, output: Path | None) -> None:
 
 
 @cli.command("resume")
-@_run
-@_runs_dir
-@_data_dir
-@_executor
+@run_argument
+@runs_dir_option
+@data_dir_option
+@executor_option
 @click.option("--regardless", is_flag=True, help="Go on although data, code or environment differ.")
-@_max_restarts
+@max_restarts_option
 def resume_command(**choice: Any) -> ExitCode:
     """Continue RUN, which was broken off, in its own folder, to the bits of an unbroken run.
 
@@ -190,7 +147,7 @@ def resume_command(**choice: Any) -> ExitCode:
 
 
 @cli.command("rerun")
-@_repeat_options
+@repeat_options
 @click.option(
     "--restore", "is_restored", is_flag=True, help="Rebuild code and environment as they were first."
 )
@@ -213,7 +170,7 @@ def rerun_command(is_restored: bool, **choice: Any) -> ExitCode:
 
 
 @cli.command("verify")
-@_repeat_options
+@repeat_options
 @click.option("--files-only", is_flag=True, help="Only check the stored files and the data; train nothing.")
 def verify_command(files_only: bool, **choice: Any) -> ExitCode:
     """Train RUN again in a new process and folder, and compare: bitwise, or which fact differs."""
@@ -236,9 +193,9 @@ def verify_command(files_only: bool, **choice: Any) -> ExitCode:
 @cli.command("compare")
 @click.argument("first", metavar="RUN")
 @click.argument("second", metavar="OTHER_RUN")
-@_runs_dir
-@_json
-def compare_command(first: str, second: str, runs_dir: Path, as_json: bool) -> ExitCode:
+@runs_dir_option
+@json_option
+def compare_runs_command(first: str, second: str, runs_dir: Path, as_json: bool) -> ExitCode:
     """Say in what two runs differ: values, data, code, environment, where their trainings part, results.
 
     The exit code is 3 when a result differs.
@@ -256,9 +213,9 @@ def compare_command(first: str, second: str, runs_dir: Path, as_json: bool) -> E
 
 
 @cli.command("show")
-@_run
-@_runs_dir
-@_json
+@run_argument
+@runs_dir_option
+@json_option
 def show_command(run_name: str, runs_dir: Path, as_json: bool) -> ExitCode:
     """Show a run: its manifest, or its journal where there is none (yet)."""
     from harness.listing import show_json, show_lines
@@ -270,8 +227,8 @@ def show_command(run_name: str, runs_dir: Path, as_json: bool) -> ExitCode:
 
 
 @cli.command("list")
-@_runs_dir
-@_json
+@runs_dir_option
+@json_option
 def list_command(runs_dir: Path, as_json: bool) -> None:
     """List all runs with their status."""
     from harness.listing import list_json, list_lines
