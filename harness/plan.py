@@ -103,6 +103,8 @@ class Plan:
         The image to start in, by its digest; ``none`` outside a container.
     limits
         What a container may take; nothing keeps a native run to them.
+    wants_gpu
+        Whether it computes on a GPU, which a container sees only when it is asked for.
     """
 
     run_dir: str
@@ -112,6 +114,7 @@ class Plan:
     inputs: tuple[str, ...]
     image: str
     limits: Limits
+    wants_gpu: bool
 
 
 def worker_environment(
@@ -170,6 +173,7 @@ def make_plan(
         inputs=tuple(sorted(set(inputs))),
         image=resolved.container.image,
         limits=_limits(resolved, forecast),
+        wants_gpu=resolved.payload.execution_config.accelerator == "cuda",
     )
 
 

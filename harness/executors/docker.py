@@ -230,7 +230,7 @@ class DockerExecutor:
             plan,
             Caller.myself(),
             cores=int(about["NCPU"]),
-            gpus=_gpus() if self.image.target == "cuda" else (),
+            gpus=_gpus(),
             is_kernel_shared=about["KernelVersion"] == platform.release(),
         )
         try:

@@ -109,7 +109,7 @@ def run_container(
     cores
         Processor cores that the engine has.
     gpus
-        Device requests.
+        Device requests, which are made only for a plan that wants a GPU.
     is_kernel_shared
         Whether a lock that is held here is seen there; the run's lock is then the worker's lifeline.
     """
@@ -133,7 +133,7 @@ def run_container(
         "NanoCpus": round(min(limits.cpus, cores) * 1e9),
         "CpusetCpus": limits.cpuset or "",
         "PidsLimit": limits.pids,
-        "DeviceRequests": list(gpus),
+        "DeviceRequests": list(gpus) if plan.wants_gpu else [],
     }
     return container
 

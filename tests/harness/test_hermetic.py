@@ -58,6 +58,14 @@ def test_the_command_is_the_plans_in_the_plans_environment_and_no_other(bench: B
     assert not [word for word in apart["Cmd"] if LIFELINE in word]
 
 
+def test_a_gpu_is_asked_for_only_when_the_plan_wants_one(bench: Bench) -> None:
+    plan = plan_of(bench)
+    cards = [{"Driver": "", "Capabilities": [["gpu"]], "Count": 1}]
+    for wants, asked in ((False, []), (True, cards)):
+        made = run_container(replace(plan, wants_gpu=wants), Caller(0, 0), cores=1, gpus=cards)
+        assert made["HostConfig"]["DeviceRequests"] == asked
+
+
 def test_limits_have_defaults_that_fit_the_run(bench: Bench) -> None:
     settings = run_container(plan_of(bench), Caller(0, 0), cores=8)["HostConfig"]
     assert settings["Memory"] == settings["MemorySwap"] == 4 * 2**30

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from harness.plan import estimate, make_plan, worker_environment
+from harness.resolve import resolve
+from harness.spec import read_spec
 from ptycho_torch.profiles import environment as profile_environment
 from tests.harness.conftest import Bench, write_scan
 
@@ -48,6 +52,29 @@ def test_installed_packages_need_no_path() -> None:
 def test_every_executor_starts_the_same_command(bench: Bench) -> None:
     plan = make_plan(bench.job().resolved, "/runs/x", python="/py", packages=None, caller=CALLER)
     assert plan.argv == ("/py", "-m", "harness.worker", "/runs/x")
+
+
+@pytest.mark.parametrize(
+    ("asked", "accelerators", "wants"),
+    [
+        ("cpu", ("cpu", "cuda"), False),
+        ("cuda", ("cpu", "cuda"), True),
+        ("gpu", ("cpu", "cuda"), True),
+        ("auto", ("cpu", "cuda"), True),
+        ("auto", ("cpu",), False),
+    ],
+)
+@pytest.mark.parametrize("image", ["cpu", "cuda"])
+def test_a_gpu_is_wanted_by_the_resolved_accelerator_and_not_by_the_image(
+    bench: Bench, asked: str, accelerators: tuple[str, ...], wants: bool, image: str
+) -> None:
+    place = replace(bench.executor().inventory(), accelerators=accelerators, is_in_image=True)
+    spec = read_spec(bench.spec, (f"execution.accelerator={asked}", f"container.image={image}"))
+    resolved = resolve(spec, place).run
+    assert (
+        make_plan(resolved, "/runs/x", python="/py", packages=None, caller=CALLER).wants_gpu,
+        resolved.payload.execution_config.accelerator,
+    ) == (wants, "cuda" if wants else "cpu")
 
 
 @pytest.mark.parametrize(
