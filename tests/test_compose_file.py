@@ -39,6 +39,16 @@ def test_there_is_a_service_for_every_verb_and_a_twin_for_graphics_cards() -> No
         assert service["build"]["target"] == target
 
 
+def test_training_on_a_graphics_card_asks_for_it_whatever_the_spec_says_and_repeating_asks_for_nothing() -> (
+    None
+):
+    verbs = {name: service["entrypoint"][1:] for name, service in SERVICES.items() if name != "test"}
+    assert verbs.pop("train-cuda") == ["harness", "run", "--device", "cuda"]
+    assert verbs.pop("train") == ["harness", "run"]
+    assert verbs == {name: ["harness", name.removesuffix("-cuda")] for name in verbs}
+    assert SERVICES["train-cuda"]["command"] == SERVICES["train"]["command"]
+
+
 @pytest.mark.parametrize("name", sorted(SERVICES))
 def test_every_service_is_hermetic_and_only_fetch_has_a_network(name: str) -> None:
     service = SERVICES[name]
