@@ -42,7 +42,10 @@ def build_arguments(root: Path, environ: Mapping[str, str]) -> dict[str, str]:
     if pinned is None:
         raise UserError(f"{root / 'Dockerfile'} has no line ARG BASE_IMAGE=...: restore it")
     arguments = {name: known.get(name, "") for name in _SETTINGS}
-    return {**arguments, "BASE_IMAGE": arguments["BASE_IMAGE"] or pinned[1]}
+    base = arguments["BASE_IMAGE"] or pinned[1]
+    # The digest in .env is that of the base in .env: not of one that the environment puts in its place.
+    digest = environ.get("BASE_DIGEST", "") if "BASE_IMAGE" in environ else arguments["BASE_DIGEST"]
+    return {**arguments, "BASE_IMAGE": base, "BASE_DIGEST": base.partition("@")[2] or digest}
 
 
 def build_image(

@@ -82,15 +82,16 @@ def executor_for_run(run: str, manifest: Manifest, name: str | None, image: str 
 
 def _way_back(run: str, manifest: Manifest, was: ImageIdentity) -> str:
     code, target = manifest.code, was.target or "cpu"
-    base = was.recipe.get("org.opencontainers.image.base.name") or "of unknown name"
+    base, digest = (was.recipe.get(f"org.opencontainers.image.base.{of}") for of in ("name", "digest"))
     pull = f", or docker pull {was.repo_digest}" if was.repo_digest else ""
     patch = f" with {run}/{code.patch.path} applied" if code.patch else ""
     return (
         f"the image that {run} was made in, {was.id}, is gone from the engine, and no other takes its place "
         f"unasked: load it again (docker load{pull}), or rebuild it from its recipe: check out commit "
-        f"{(code.commit or 'none')[:12]}{patch}, `harness image build --target {target}` (base {base}; "
-        f"build id {(was.build_id or 'none')[:12]}), and repeat the run there with "
-        f"--image {target}, which compares packages and sources by their content"
+        f"{(code.commit or 'none')[:12]}{patch}, `harness image build --target {target}` (base "
+        f"{base or 'of unknown name'}, {digest or 'of unknown digest'}; build id "
+        f"{(was.build_id or 'none')[:12]}), and repeat the run there with --image {target}, which compares "
+        f"packages and sources by their content"
     )
 
 

@@ -22,7 +22,10 @@ from harness.spec import read_spec
 from tests.harness.conftest import Bench
 
 IMAGE = "sha256:" + "a" * 64
-RECIPE = {"org.opencontainers.image.base.name": "base@sha256:1"}
+RECIPE = {
+    "org.opencontainers.image.base.name": "base:run-1234",
+    "org.opencontainers.image.base.digest": "sha256:1",
+}
 IDENTITY = ImageIdentity(IMAGE, None, ("sha256:1",), "linux/amd64", "b" * 64, "cpu", RECIPE)
 CONTAINER = Inventory("docker", "x86_64", "cpu", frozenset({"avx2", "fma"}), 4, is_in_image=True, image=IMAGE)
 
@@ -88,7 +91,10 @@ def test_an_image_that_is_gone_is_never_replaced_unasked(
     assert engine.asked == [IMAGE]
     for part in (f"the image that run-1 was made in, {IMAGE}, is gone", "`harness image build --target cpu`"):
         assert part in str(refused.value)
-    for part in (f"commit {str(manifest.code.commit)[:12]}", "base base@sha256:1", "build id bbbbbbbbbbbb"):
+    for part in (
+        f"commit {str(manifest.code.commit)[:12]}",
+        "base base:run-1234, sha256:1; build id bbbbbbbbbbbb",
+    ):
         assert part in str(refused.value)
     assert executor_for_run("run-1", manifest, None, "cpu") is engine
     assert engine.asked[-1] == "cpu"
