@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
+import os
 import re
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.build_id import RECORD, BuildRecord, parse_record
+from harness.labels import HOST_LABEL, RUN_LABEL
 
 if TYPE_CHECKING:
     from docker.client import DockerClient
@@ -83,7 +85,10 @@ class _Stream(io.RawIOBase):
 
 @contextlib.contextmanager
 def _unstarted(client: DockerClient, image_id: str) -> Iterator[Any]:
-    container = client.containers.create(image_id, entrypoint=["/never-started"], network_mode="none")
+    labels = {RUN_LABEL: "", HOST_LABEL: str(os.getpid())}
+    container = client.containers.create(
+        image_id, entrypoint=["/never-started"], network_mode="none", labels=labels
+    )
     try:
         yield container
     finally:

@@ -21,7 +21,8 @@ from harness.environment import LOCK_COPY, Environment, Lock, Package
 from harness.errors import HarnessError
 from harness.executors.base import Ending, Inventory, Supervision
 from harness.executors.engine_watch import Watch
-from harness.executors.hermetic import CALLER, HOST_LABEL, PACKAGES, PYTHON, Caller, closed, run_container
+from harness.executors.hermetic import CALLER, PACKAGES, PYTHON, Caller, closed, run_container
+from harness.executors.sweep import sweep
 from harness.images import (
     REPOSITORY,
     TARGETS,
@@ -42,7 +43,6 @@ __all__ = ["DockerExecutor"]
 
 _LAST_LINES = 3
 _DESCRIBE_SECONDS = 120
-_STOPPED_STATES = ("created", "exited", "dead")
 
 
 class StaleImageError(MissingImageError):
@@ -85,11 +85,21 @@ class DockerExecutor:
         return self.image.id
 
     @functools.cached_property
+    def _engine(self) -> tuple[DockerClient, Caller]:
+        client = connect()
+        user = Caller.myself().in_engine(client.info().get("SecurityOptions") or ())
+        sweep(client)
+        return client, user
+
+    @property
     def client(self) -> DockerClient:
         """The engine, with what earlier hosts have left behind swept away."""
-        client = connect()
-        _sweep(client)
-        return client
+        return self._engine[0]
+
+    @property
+    def user(self) -> Caller:
+        """Whom containers run as there, for their files to be the caller's."""
+        return self._engine[1]
 
     @functools.cached_property
     def image(self) -> ImageIdentity:
@@ -171,7 +181,7 @@ class DockerExecutor:
         """Run a short command in the image, where it reaches nothing, and return what it prints."""
         settled = worker_environment("strict", 1, self.caller, self.packages)
         variables = [f"{name}={value}" for name, value in sorted(settled.items())]
-        container = closed(self.image.id, Caller.myself(), [*variables, *argv])
+        container = closed(self.image.id, self.user, [*variables, *argv])
         container["HostConfig"]["DeviceRequests"] = list(gpus)
         try:
             made = self.client.api.create_container_from_config(container)["Id"]
@@ -228,7 +238,7 @@ class DockerExecutor:
         about = self.client.info()
         container = run_container(
             plan,
-            Caller.myself(),
+            self.user,
             cores=int(about["NCPU"]),
             gpus=_gpus(),
             is_kernel_shared=about["KernelVersion"] == platform.release(),
@@ -252,12 +262,3 @@ def _gpus() -> list[dict[str, Any]]:
     chosen = [card.strip() for card in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if card.strip()]
     which: dict[str, Any] = {"DeviceIDs": chosen} if chosen else {"Count": 1}
     return [{"Driver": "", "Capabilities": [["gpu"]], **which}]
-
-
-def _sweep(client: DockerClient) -> None:
-    """Remove containers that never started because their host died first; all others remove themselves."""
-    with contextlib.suppress(*engine_errors()):
-        wanted = {"label": HOST_LABEL, "status": list(_STOPPED_STATES)}
-        for one in client.api.containers(all=True, filters=wanted):
-            if not Path(f"/proc/{one['Labels'][HOST_LABEL]}").exists():
-                client.api.remove_container(one["Id"], force=True)

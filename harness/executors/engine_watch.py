@@ -123,9 +123,14 @@ class Watch:
 
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None:
-            with contextlib.suppress(ProcessLookupError):
+            try:
                 signal.pidfd_send_signal(self._process, number)
-            return
+            except ProcessLookupError:
+                return
+            except PermissionError:
+                pass  # It belongs to a user whom only the engine may signal.
+            else:
+                return
         with contextlib.suppress(*engine_errors()):
             self._client.api.kill(self._container, int(number))
 

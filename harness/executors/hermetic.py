@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from harness.images import EngineError
+from harness.labels import HOST_LABEL, RUN_LABEL
 from harness.plan import Plan
 from harness.store import LIFELINE, LOG
 
@@ -26,13 +28,10 @@ CALLER: Mapping[str, str] = {
 }
 """What stands for the caller's environment in a container: the image's paths, and the tmpfs for caches."""
 
-RUN_LABEL = "ptychopinn.run"
-"""Label that holds the run folder; empty for a container that only describes its image."""
-HOST_LABEL = "ptychopinn.host-pid"
-"""Label that holds the process that made the container and looks after it."""
-
 _TMPFS = "rw,nosuid,nodev,mode=1777,size=1g"
 _STOP_SECONDS = 120
+_SHORT_COMMAND = {"Memory": 4 * 2**30, "MemorySwap": 4 * 2**30, "NanoCpus": 10**9, "PidsLimit": 512}
+"""Limits of a container that is not a run: enough to load torch with CUDA, and no more."""
 _INTO_THE_LOG = 'exec "$@" >>"$0" 2>&1'
 
 
@@ -48,6 +47,28 @@ class Caller:
     def myself(cls) -> Caller:
         """Return the user of this process."""
         return cls(os.getuid(), os.getgid(), tuple(sorted({*os.getgroups()} - {os.getgid()})))
+
+    def in_engine(self, security_options: Sequence[str]) -> Caller:
+        """Return whom a container must run as for its files to be this user's.
+
+        Parameters
+        ----------
+        security_options
+            What the engine says of itself, such as ``name=rootless``.
+
+        Raises
+        ------
+        EngineError
+            It maps every user to one that may not write the run folder.
+        """
+        names = {option.partition(",")[0] for option in security_options}
+        if "name=userns" in names:
+            raise EngineError(
+                "the Docker engine remaps users (userns-remap), so no container could write a run folder: "
+                "take userns-remap out of /etc/docker/daemon.json and restart it, or use a rootless engine"
+            )
+        # A rootless engine is this user's own: root in its containers is this user outside.
+        return Caller(0, 0) if "name=rootless" in names else self
 
 
 def closed(image: str, caller: Caller, command: Sequence[str], run_dir: str = "") -> dict[str, Any]:
@@ -82,6 +103,7 @@ def closed(image: str, caller: Caller, command: Sequence[str], run_dir: str = ""
             "GroupAdd": [str(group) for group in caller.groups],
             "Init": True,
             "LogConfig": {"Type": "json-file"},
+            **_SHORT_COMMAND,
         },
     }
 

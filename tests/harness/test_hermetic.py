@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from harness.executors.hermetic import CALLER, PACKAGES, PYTHON, RUN_LABEL, Caller, run_container
+from harness.executors.hermetic import CALLER, PACKAGES, PYTHON, Caller, closed, run_container
+from harness.images import EngineError
+from harness.labels import RUN_LABEL
 from harness.plan import Plan, make_plan
 from harness.store import LIFELINE
 from tests.harness.conftest import Bench
@@ -87,6 +89,20 @@ def test_limits_are_what_the_spec_says(bench: Bench) -> None:
         "0-1,3",
         99,
     )
+
+
+def test_a_container_that_only_answers_is_limited_too() -> None:
+    settings = closed(IMAGE, Caller(0, 0), ["true"])["HostConfig"]
+    assert settings["Memory"] == settings["MemorySwap"] == 4 * 2**30
+    assert (settings["NanoCpus"], settings["PidsLimit"]) == (1_000_000_000, 512)
+
+
+def test_the_callers_files_are_the_callers_in_every_kind_of_engine() -> None:
+    me = Caller(1000, 1001, (44,))
+    assert me.in_engine(["name=seccomp,profile=default", "name=cgroupns"]) == me
+    assert me.in_engine(["name=seccomp,profile=default", "name=rootless"]) == Caller(0, 0)
+    with pytest.raises(EngineError, match=r"remaps users .* take userns-remap out"):
+        me.in_engine(["name=userns"])
 
 
 @pytest.mark.parametrize("sets", [(), ("container.memory=9g", "container.pids=50")])
