@@ -135,7 +135,7 @@ def new_command(scan: Path, output: Path | None) -> None:
 @runs_dir_option
 @data_dir_option
 @executor_option
-@click.option("--regardless", is_flag=True, help="Go on although data, code or environment differ.")
+@click.option("--regardless", is_flag=True, help="Go on although code or environment differ.")
 @max_restarts_option
 def resume_command(**choice: Any) -> ExitCode:
     """Continue RUN, which was broken off, in its own folder, to the bits of an unbroken run.

@@ -132,12 +132,15 @@ class Attempt:
         How it ended; a signal's is its number, negative; None where its host died with it.
     from_step
         Optimizer steps that an earlier attempt had done and this one did not repeat.
+    differences
+        What was not as it was when the run began, and was wanted all the same.
     """
 
     started: str
     seconds: float
     exit_status: int | None
     from_step: int = 0
+    differences: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

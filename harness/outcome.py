@@ -93,6 +93,11 @@ class Outcome:
     timings: Mapping[str, float] = field(default_factory=dict)
     collapse: Mapping[str, JsonValue] = field(default_factory=dict)
 
+    @property
+    def has_ended(self) -> bool:
+        """Whether the run came to its end, so that nothing is left to do."""
+        return self.status in {"completed", "collapsed"}
+
 
 @functools.cache
 def _adapter() -> TypeAdapter[Outcome]:

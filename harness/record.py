@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.code_capture import Code
 from harness.compare import cards_in_words
+from harness.contents import recorded_files
 from harness.environment import Environment
 from harness.manifest import (
     Attempt,
@@ -25,7 +26,7 @@ from harness.manifest import (
     ShadowedValue,
 )
 from harness.outcome import Outcome, plain
-from harness.store import LOG, RESOLVED, SPEC, recorded_files, utc_now
+from harness.store import LOG, RESOLVED, SPEC, utc_now
 
 if TYPE_CHECKING:
     from harness.resolved import ResolvedRun
@@ -73,17 +74,21 @@ def missing_outcome(exit_status: int, stops_asked: int) -> Outcome:
 def attempts_of(events: Iterable[Mapping[str, Any]]) -> tuple[Attempt, ...]:
     """Tell from a run's journal every start of its worker, the last one included."""
     attempts: list[Attempt] = []
+    is_alive, differences = False, ()
     for event in events:
         kind, time = event["event"], event["time"]
-        if kind == "started":
-            attempts.append(Attempt(time, 0.0, None))
-        elif attempts and attempts[-1].exit_status is None and kind != "resumed":
-            last = dataclasses.replace(attempts[-1], seconds=_seconds_between(attempts[-1].started, time))
-            if kind == "continuing":
-                last = dataclasses.replace(last, from_step=event["step"])
-            if kind == "worker ended":
-                last = dataclasses.replace(last, exit_status=event["exit_status"])
-            attempts[-1] = last
+        if kind == "resumed":
+            is_alive, differences = False, tuple(event.get("differences", ()))
+        elif kind == "started":
+            attempts.append(Attempt(time, 0.0, None, differences=differences))
+            is_alive = True
+        elif is_alive:
+            seconds = _seconds_between(attempts[-1].started, time)
+            known = {"step": "from_step"} if kind == "continuing" else {}
+            known |= {"exit_status": "exit_status"} if kind == "worker ended" else {}
+            facts = {name: event[fact] for fact, name in known.items()}
+            attempts[-1] = dataclasses.replace(attempts[-1], seconds=seconds, **facts)
+            is_alive = kind != "worker ended"
     return tuple(attempts)
 
 
@@ -112,9 +117,8 @@ def compose(
     is_begun
         The run has only begun: its worker's files are still growing and are left out.
     """
-    files = {name: FileRecord(**facts) for name, facts in recorded_files(run_dir).items()}
-    if is_begun:
-        files = {name: facts for name, facts in files.items() if name.startswith(_LAID_OUT)}
+    listed = recorded_files(run_dir, _LAID_OUT) if is_begun else recorded_files(run_dir)
+    files = {name: FileRecord(**facts) for name, facts in listed.items()}
     data = _data(resolved, outcome)
     problems = _contradictions(files, resolved, outcome, around.code)
     status = "failed" if problems and outcome.status in {"completed", "collapsed"} else outcome.status

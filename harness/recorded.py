@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.code_capture import distance, work_tree
+from harness.code_capture import Code, distance, source_files, work_tree
 from harness.compare import Difference, Found, code_differences, data_differences, environment_differences
 from harness.errors import ExitCode, UserError
 from harness.manifest import DamagedError, Manifest, damaged_files, read_manifest
@@ -24,6 +24,7 @@ __all__ = [
     "AlteredError",
     "Recorded",
     "RefusedError",
+    "code_held",
     "data_problems",
     "differences",
     "load",
@@ -207,7 +208,7 @@ def refuse_what_differs(
     cure: str,
     regardless: bool,
     warn: Callable[[str], None],
-) -> None:
+) -> tuple[Difference, ...]:
     """Refuse to go on with a run on which something depends that is not as it was.
 
     Parameters
@@ -222,6 +223,11 @@ def refuse_what_differs(
         Go on although something differs.
     warn
         Told each difference that does not stop the run.
+
+    Returns
+    -------
+    tuple
+        The differences that do not stop the run.
 
     Raises
     ------
@@ -240,3 +246,13 @@ def refuse_what_differs(
         raise kind_of_error(f"{recorded.path.name} cannot be {verb} as it was:\n{lines}{way_out}")
     for one in differing:
         warn(str(one))
+    return differing
+
+
+def code_held(recorded: Recorded, executor: Executor, root: Path) -> tuple[Path, Code] | None:
+    """Return the recorded run's folder and code where the executor holds that code and the checkout does not.
+
+    An image holds the code that it was made from, which the checkout may have left behind since.
+    """
+    held, code = executor.source_files(), recorded.manifest.code
+    return (recorded.path, code) if held == code.files and held != source_files(root) else None

@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from harness.adapted import with_data, with_image
-from harness.code_capture import Code, source_files
 from harness.compare import Found
 from harness.errors import ExitCode
 from harness.executors.base import ImageExecutor
 from harness.manifest import RepeatedRun
-from harness.recorded import Recorded, refuse_what_differs
+from harness.recorded import Recorded, code_held, refuse_what_differs
 from harness.run import Finished, Job, exit_code, run
 from harness.verdict import judge
 
@@ -70,14 +69,8 @@ def repeat(
         resolved = with_image(resolved, executor.image_id(), executor.name)
     else:
         resolved = with_image(resolved, "none", executor.name)
-    job = Job(resolved, recorded.manifest.spec, inputs, origin, _code_of(recorded, executor, root))
+    job = Job(resolved, recorded.manifest.spec, inputs, origin, code_held(recorded, executor, root))
     return run(job, executor, runs_dir, root=root, look=look)
-
-
-def _code_of(recorded: Recorded, executor: Executor, root: Path) -> tuple[Path, Code] | None:
-    # An image holds the code that it was made from, which the checkout may have left behind since.
-    held, code = executor.source_files(), recorded.manifest.code
-    return (recorded.path, code) if held == code.files and held != source_files(root) else None
 
 
 def rerun_exit_code(recorded: Mapping[str, Any], finished: Finished) -> ExitCode:

@@ -6,11 +6,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.adapted import with_data
 from harness.compare import Found
 from harness.errors import UserError
 from harness.manifest import read_manifest
-from harness.recorded import Recorded, load, refuse_what_differs
+from harness.outcome import read_outcome
+from harness.recorded import (
+    Recorded,
+    RefusedError,
+    code_held,
+    data_problems,
+    load,
+    refuse_what_differs,
+)
 from harness.run import Finished, Job, carry_out, write_inputs
 from harness.store import (
     BEGUN,
@@ -40,14 +47,21 @@ def load_broken_off(run_dir: Path) -> Recorded:
         The run is running, has come to its end, or was broken off before anything was known of it.
     """
     if is_held(run_dir):
-        raise UserError(f"{run_dir.name} is running: wait for it, or stop it first")
-    if (run_dir / MANIFEST).is_file():
-        status = read_manifest(run_dir).status
-        if status in {"completed", "collapsed"}:
-            raise UserError(f"{run_dir.name} is {status}: there is nothing left to do; run it again by rerun")
+        hold_run(run_dir).release()
+    _refuse_what_has_ended(run_dir)
     if not (run_dir / BEGUN).is_file():
-        raise UserError(f"{run_dir.name} was broken off before its worker had started: run its spec again")
+        raise UserError(
+            f"{run_dir.name} was broken off before its code and environment were known: run its spec again"
+        )
     return load(run_dir, BEGUN)
+
+
+def _refuse_what_has_ended(run_dir: Path) -> None:
+    if not (run_dir / MANIFEST).is_file():
+        return
+    status = read_manifest(run_dir).status
+    if status in {"completed", "collapsed"}:
+        raise UserError(f"{run_dir.name} is {status}: there is nothing left to do; run it again by rerun")
 
 
 def resume(
@@ -72,7 +86,7 @@ def resume(
     found
         The data that :func:`harness.recorded.locate_data` found.
     regardless
-        Go on although data, code or environment differ.
+        Go on although code or environment differ; the manifest says so. Other data are refused in any case.
     warn
         Told each difference that does not stop the run.
 
@@ -81,15 +95,21 @@ def resume(
     RefusedError
         Data, code or environment are not what they were; nothing in the folder is touched.
     """
-    refuse_what_differs(
+    differing = refuse_what_differs(
         recorded, executor, root, found, verb="continued", cure=_CURE, regardless=regardless, warn=warn
     )
+    changed = data_problems(recorded, found)
+    if changed:  # groups and scales follow from the data, so no state of another scan can go on with them
+        raise RefusedError(f"{recorded.path.name} cannot be continued with other data: {'; '.join(changed)}")
     path, manifest = recorded.path, recorded.manifest
     inputs = {role: str(place.path) for role, place in found.items()}
-    job = Job(with_data(recorded.resolved, found), manifest.spec, inputs, manifest.rerun_of)
+    code = code_held(recorded, executor, root)
+    job = Job(recorded.resolved, manifest.spec, inputs, manifest.rerun_of, code)
     with hold_run(path) as held:
-        append_event(path, "resumed")
-        for name in (MANIFEST, OUTCOME, PROGRESS):
+        _refuse_what_has_ended(path)
+        append_event(path, "resumed", differences=[str(one) for one in differing if one.matters])
+        has_ended = (outcome := read_outcome(path)) is not None and outcome.has_ended
+        for name in (MANIFEST, PROGRESS, *(() if has_ended else (OUTCOME,))):
             remove_durably(path / name)
         write_inputs(path, inputs)
         return carry_out(held, job, executor, root=root, look=look, max_restarts=max_restarts)

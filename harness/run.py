@@ -15,6 +15,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from harness.code_capture import Code, capture_code, copy_code
+from harness.contents import sync_files
 from harness.environment import LOCK_COPY
 from harness.errors import ExitCode
 from harness.manifest import Manifest, RepeatedRun, write_manifest
@@ -30,7 +31,6 @@ from harness.store import (
     append_event,
     create_run,
     read_events,
-    sync_files,
     write_durably,
     write_json,
 )
@@ -241,6 +241,9 @@ def _surroundings(job: Job, executor: Executor, plan: Plan, path: Path, root: Pa
 def _attempts(
     plan: Plan, executor: Executor, supervision: _Supervision, path: Path, max_restarts: int
 ) -> Outcome:
+    spoken = read_outcome(path)
+    if spoken is not None and spoken.has_ended:  # an earlier host died before it could write the manifest
+        return spoken
     for restarts_left in range(max_restarts, -1, -1):
         if supervision.signals:
             break

@@ -8,7 +8,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -38,11 +38,9 @@ __all__ = [
     "is_held",
     "read_events",
     "read_json",
-    "recorded_files",
     "remove_durably",
     "render_json",
     "state_without_manifest",
-    "sync_files",
     "utc_now",
     "wait_for_lock",
     "write_durably",
@@ -68,8 +66,8 @@ LIFELINE = "HARNESS_LIFELINE"
 HOST_PID = "HARNESS_HOST_PID"
 """Variable that tells a worker on this machine whose it is, so that it does not outlive its host."""
 
+_LOOKERS_TRIES, _LOOKERS_SECONDS = 5, 0.05
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-_NOT_PART_OF_THE_RECORD = {BEGUN, INPUTS, JOURNAL, LOCK, MANIFEST, PROGRESS}
 
 
 def utc_now() -> str:
@@ -167,13 +165,17 @@ class HeldRun:
     def __enter__(self) -> Self:
         return self
 
+    def release(self) -> None:
+        """Let the lock go."""
+        os.close(self.lock_fd)
+
     def __exit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        os.close(self.lock_fd)
+        self.release()
 
 
 def create_run(runs_dir: Path, name: str) -> HeldRun:
@@ -218,12 +220,14 @@ def hold_run(path: Path) -> HeldRun:
         Another process holds it: the run is running.
     """
     lock_fd = os.open(path / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(lock_fd)
-        raise UserError(f"{path.name} is running: wait for it, or stop it first") from None
-    return HeldRun(path, lock_fd)
+    # Who only looks whether the run is running holds the lock for a moment.
+    for _ in range(_LOOKERS_TRIES):
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return HeldRun(path, lock_fd)
+        time.sleep(_LOOKERS_SECONDS)
+    os.close(lock_fd)
+    raise UserError(f"{path.name} is running: wait for it, or stop it first")
 
 
 def _make_unique(runs_dir: Path, name: str) -> Path:
@@ -265,29 +269,3 @@ def state_without_manifest(run_dir: Path) -> str:
         return "running"
     events = read_events(run_dir)
     return "failed" if events and events[-1].get("event") == "failed" else "interrupted"
-
-
-def recorded_files(run_dir: Path) -> dict[str, dict[str, Any]]:
-    """List the files that a run is made of, by relative path, with sha256 and size.
-
-    What is still written after the manifest, or describes this machine only, is left out.
-    """
-    files = {}
-    for path in sorted(run_dir.rglob("*")):
-        relative = path.relative_to(run_dir).as_posix()
-        hidden = any(part.startswith(".") for part in path.relative_to(run_dir).parts)
-        if not path.is_file() or path.is_symlink() or hidden or relative in _NOT_PART_OF_THE_RECORD:
-            continue
-        files[relative] = {"sha256": file_digest(path), "size": path.stat().st_size}
-    return files
-
-
-def sync_files(run_dir: Path, names: Iterable[str]) -> None:
-    """Make files of a run folder durable, whoever wrote them, and every folder that holds one."""
-    folders = {run_dir}
-    for name in names:
-        with (run_dir / name).open("rb") as file:
-            os.fsync(file.fileno())
-        folders.update((run_dir / name).parents[: len(Path(name).parts)])
-    for folder in sorted(folders):
-        sync_folder(folder)

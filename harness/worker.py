@@ -288,9 +288,9 @@ def main(arguments: list[str]) -> int:
     except Exception as error:
         logger.exception("the worker failed")
         worker.note(status="failed", error=f"{type(error).__name__}: {' '.join(str(error).splitlines())}")
-    if worker.outcome.status in {"completed", "collapsed"}:
-        forget_states(run_dir)
     write_outcome(run_dir, worker.outcome)
+    if worker.outcome.has_ended:
+        forget_states(run_dir)
     if worker.outcome.status == "interrupted" and worker.stopped_by is not None:
         return 128 + worker.stopped_by
     return 0 if worker.outcome.status == "completed" else EXIT_FAILED

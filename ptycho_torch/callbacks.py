@@ -24,7 +24,7 @@ REPORT_INTERVAL_S = 0.5
 
 
 class StopRequestedError(PtychoError):
-    """Somebody asked the run to stop; the step in flight is done and the state is saved."""
+    """Somebody asked the run to stop; the step in flight is done, and the state is saved if any is."""
 
 
 class TrainingDivergedError(PtychoError):
@@ -159,14 +159,15 @@ class Reporter(Callback):
         now = time.monotonic()
         if now - self._reported_at >= REPORT_INTERVAL_S or batch_idx + 1 == trainer.num_training_batches:
             self._reported_at = now
-            loss = outputs["loss"] if isinstance(outputs, dict) else outputs
+            share = outputs["loss"] if isinstance(outputs, dict) else outputs
+            loss = float(share) if isinstance(share, Tensor) else math.nan
             self._report(
                 Progress(
                     epoch=trainer.current_epoch,
                     epochs=int(trainer.max_epochs or 0),
                     batch=batch_idx + 1,
                     batches=int(trainer.num_training_batches),
-                    loss=float(loss) if isinstance(loss, Tensor) else math.nan,
+                    loss=loss * trainer.accumulate_grad_batches,
                 )
             )
         if is_between_steps(trainer):

@@ -12,7 +12,7 @@ from torch.utils.hooks import RemovableHandle
 
 from ptycho_torch.data.dataset import Batch
 from ptycho_torch.errors import PtychoError
-from ptycho_torch.tracing import named_state, tensors_digest
+from ptycho_torch.tracing import batch_loss, named_state, tensors_digest
 
 __all__ = ["BatchExamination", "ExaminedError"]
 
@@ -30,8 +30,8 @@ class BatchExamination(Callback):
         Number of the batch, counted from the training's first one.
     report
         Told name to digest, in the order of computation: ``before/...`` (weights and optimizer slots),
-        ``batch/...``, ``activation/...`` in the order of the forward pass, ``gradient/...`` in that of the
-        backward pass, ``loss``, ``after/...``.
+        ``batch/...``, ``activation/...`` of every module in the order of the forward pass (``#2`` and so on
+        where a batch passes in parts), ``gradient/...`` as accumulated so far, ``loss``, ``after/...``.
     """
 
     def __init__(self, index: int, report: Callable[[dict[str, str]], None]) -> None:
@@ -66,7 +66,7 @@ class BatchExamination(Callback):
         for hook in self._hooks:
             hook.remove()
         if isinstance(outputs, dict):
-            self._seen["loss"] = float(outputs["loss"]).hex()
+            self._seen["loss"] = batch_loss(trainer, outputs).hex()
         self._note_state("after", trainer, pl_module)
         self._report(self._seen)
         raise ExaminedError(f"batch {self._index} was looked into")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -165,14 +166,15 @@ class PtychoModule(pl.LightningModule):
         if at_once >= groups:
             return self.batch_loss(batch)
         portions = [batch.portion(first, first + at_once) for first in range(0, groups, at_once)]
-        shares = [len(portion.input_amplitude) / groups for portion in portions]
-        losses = [
-            lambda portion=portion, share=share: self.batch_loss(portion) * share
-            for portion, share in zip(portions, shares, strict=True)
-        ]
+        losses = [functools.partial(self._share_of_loss, portion, groups) for portion in portions]
+        if not torch.is_grad_enabled():
+            return torch.stack([compute() for compute in losses]).sum()
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
         loss: Tensor = _SumOfLosses.apply(losses, *parameters)  # type: ignore[no-untyped-call]
         return loss
+
+    def _share_of_loss(self, portion: Batch, groups: int) -> Tensor:
+        return self.batch_loss(portion) * (len(portion.input_amplitude) / groups)
 
     def configure_optimizers(self) -> Any:
         """Return fused Adam, whose roots are the same on every CPU, and the scheduler that was asked for."""
@@ -240,18 +242,16 @@ class _SumOfLosses(torch.autograd.Function):
         values: list[Tensor] = []
         sums: list[Tensor] = []
         for compute in losses:
-            if not any(ctx.needs_input_grad):
-                values.append(compute())
-                continue
             with torch.enable_grad():
                 value = compute()
-            gradients = torch.autograd.grad(value, parameters)
+            gradients = torch.autograd.grad(value, parameters, materialize_grads=True)
             values.append(value.detach())
-            if sums:
-                for total, gradient in zip(sums, gradients, strict=True):
-                    total.add_(gradient)
-            else:
-                sums = list(gradients)
+            # Not in place: two parameters may have been given one and the same gradient.
+            sums = (
+                [total + gradient for total, gradient in zip(sums, gradients, strict=True)]
+                if sums
+                else list(gradients)
+            )
         ctx.save_for_backward(*sums)
         return torch.stack(values).sum()
 

@@ -18,7 +18,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 
-from ptycho_torch.durable import open_durably
+from ptycho_torch.durable import open_durably, sync_folder
 from ptycho_torch.errors import CheckpointError
 from ptycho_torch.exact.checkpoint_io import DurableCheckpointIO, resume_position
 from ptycho_torch.trace import TRACE
@@ -36,6 +36,7 @@ __all__ = [
 _PATTERN = "resume-*.ckpt"
 _FILES = "files"
 _KEPT = 2
+_UNFINISHED = ".tmp"
 _APPENDED_LOGS = ("csv", "tensorboard")
 """Loggers whose files are only ever appended to; the databases of the others go on with a repeat."""
 
@@ -119,9 +120,12 @@ class ResumePoints(Checkpoint):
         self._continued = continued
         self._saved_at = time.monotonic()
         self._saved_step = continued.step if continued else 0
+        self._is_saving = False
 
     def state_dict(self) -> dict[str, Any]:
-        """Return length and sha256 of the files that grow during a run."""
+        """Return length and sha256 of the files that grow during a run; nothing in other checkpoints."""
+        if not self._is_saving:
+            return {}
         output = self._folder.parent
         return {_FILES: {name: (_size(output / name), _digest(output / name)) for name in _growing(output)}}
 
@@ -146,10 +150,18 @@ class ResumePoints(Checkpoint):
         """Save the state now, with its digest beside it, and remove the oldest beyond the budget."""
         for one in trainer.loggers:
             one.save()
+        for name in _growing(self._folder.parent):
+            _sync(self._folder.parent / name)
         path = self._folder / f"resume-{trainer.global_step:09d}.ckpt"
-        trainer.save_checkpoint(path, weights_only=False)
+        saving = path.with_name(f".{path.name}{_UNFINISHED}")
+        self._is_saving = True
+        trainer.save_checkpoint(saving, weights_only=False)
+        self._is_saving = False
+        # The digest first, the name last: a state that has its name is whole.
         with open_durably(_digest_file(path)) as stream:
-            stream.write(_digest(path).encode("ascii") + b"\n")
+            stream.write(_digest(saving).encode("ascii") + b"\n")
+        saving.replace(path)
+        sync_folder(self._folder)
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
         self._prune()
         return path
@@ -194,23 +206,29 @@ def find_continuation(output: Path) -> Continuation | None:
     passed_over: list[str] = []
     for path in sorted((output / "checkpoints").glob(_PATTERN), reverse=True):
         try:
-            return _read(path, tuple(passed_over))
+            return _read(output, path, tuple(passed_over))
         except CheckpointError as error:
             passed_over.append(str(error))
     if passed_over:
-        raise CheckpointError(f"no state of this run is sound: {'; '.join(passed_over)}")
+        raise CheckpointError(f"no state of this run is sound: {'; '.join(passed_over)}: run its spec again")
     return None
 
 
-def _read(path: Path, passed_over: tuple[str, ...]) -> Continuation:
+def _read(output: Path, path: Path, passed_over: tuple[str, ...]) -> Continuation:
     recorded = _digest_file(path)
     if not recorded.is_file():
-        raise CheckpointError(f"{path.name}: its digest is missing, so it was not written to its end")
+        raise CheckpointError(f"{path.name}: its digest {recorded.name} is missing")
     if recorded.read_bytes().decode("ascii", "replace").strip() != _digest(path):
         raise CheckpointError(f"{path.name}: it was altered, its sha256 is not what {recorded.name} says")
     content = DurableCheckpointIO().load_checkpoint(path)
     epoch, batch = resume_position(content)
     files = content["callbacks"][ResumePoints.__qualname__][_FILES]
+    for name, (size, digest) in sorted(files.items()):
+        if not (output / name).is_file() or _digest(output / name, size) != digest:
+            raise CheckpointError(
+                f"{path.name}: {name} no longer begins with the {size} bytes that it held then, so going on "
+                "would leave a gap in it"
+            )
     return Continuation(path, int(content["global_step"]), epoch, batch, dict(files), passed_over)
 
 
@@ -221,12 +239,15 @@ def forget_states(output: Path) -> None:
 
 
 def _remove(path: Path) -> None:
-    for one in (_digest_file(path), path):
+    for one in (path, _digest_file(path)):
         DurableCheckpointIO().remove_checkpoint(one)
 
 
 def roll_back(output: Path, continuation: Continuation | None) -> None:
     """Bring every file that grows during a run to the length that it had when the state was saved.
+
+    What a death left unfinished, and states that were passed over, are removed. It may be broken off itself
+    and done again.
 
     Parameters
     ----------
@@ -234,20 +255,12 @@ def roll_back(output: Path, continuation: Continuation | None) -> None:
         The run's folder.
     continuation
         The state; None removes the files, for a training that starts anew.
-
-    Raises
-    ------
-    CheckpointError
-        A file no longer begins with what it held then; nothing is touched in that case.
     """
     kept = continuation.files if continuation is not None else {}
-    for name, (size, digest) in sorted(kept.items()):
-        path = output / name
-        if not path.is_file() or _digest(path, size) != digest:
-            raise CheckpointError(
-                f"{name} no longer begins with the {size} bytes that it held when the state was saved: "
-                "the run cannot continue without a gap in it"
-            )
+    folder = output / "checkpoints"
+    for path in (*folder.glob(f".*{_UNFINISHED}"), *folder.glob(_PATTERN)):
+        if continuation is None or path.name.startswith(".") or path.name > continuation.path.name:
+            _remove(path)
     for name in _growing(output):
         path = output / name
         if name not in kept:
@@ -264,6 +277,12 @@ def _growing(output: Path) -> list[str]:
 
 def _digest_file(path: Path) -> Path:
     return path.with_name(f"{path.name}.sha256")
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as stream:
+        os.fsync(stream.fileno())
+    sync_folder(path.parent)
 
 
 def _size(path: Path) -> int:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -17,7 +18,7 @@ from ptycho_torch.exact.digest import little_endian_bytes
 from ptycho_torch.exact.norm import gradient_norm
 from ptycho_torch.trace import TraceLine
 
-__all__ = ["WEIGHTS_EVERY", "TraceFile", "batch_digest", "named_state", "tensors_digest"]
+__all__ = ["WEIGHTS_EVERY", "TraceFile", "batch_digest", "batch_loss", "named_state", "tensors_digest"]
 
 WEIGHTS_EVERY = 10
 """Optimizer steps between two digests of all weights."""
@@ -58,7 +59,7 @@ class TraceFile(Callback):
             epoch=trainer.current_epoch,
             batch=batch_idx,
             data=batch_digest(batch),
-            loss=float(outputs["loss"]).hex(),
+            loss=batch_loss(trainer, outputs).hex(),
             gradient=None if has_stepped is None else has_stepped.hex(),
             rate=None if has_stepped is None else self._rate.hex(),
             weights=tensors_digest(pl_module.state_dict().values()) if strides else None,
@@ -66,6 +67,11 @@ class TraceFile(Callback):
         )
         with self._path.open("a", encoding="ascii") as stream:
             stream.write(line.to_json() + "\n")
+
+
+def batch_loss(trainer: Trainer, outputs: Mapping[str, Any]) -> float:
+    """Return the loss of a batch, of which Lightning hands on the share in an accumulated step."""
+    return float(outputs["loss"]) * trainer.accumulate_grad_batches
 
 
 def batch_digest(batch: Batch) -> str:

@@ -111,7 +111,8 @@ def train_with_lightning(
     cadence
         How often such a state is saved. The caller removes the states when it needs them no more.
     examine
-        Number of a batch to look into, and who is told its tensors' digests; the training ends after it.
+        Number of a batch to look into, and who is told its tensors' digests. The training ends after it and
+        writes no file.
 
     Raises
     ------
@@ -138,12 +139,13 @@ def train_with_lightning(
         scaling=datamodule.scaling,
         max_offset_px=datamodule.max_offset_px if payload.model.gridsize > 1 else None,
     )
-    roll_back(output, continuation)
+    if examine is None:
+        roll_back(output, continuation)
     if continuation is not None:
         datamodule.set_position(continuation.epoch, continuation.batch)
     best, callbacks = _callbacks(payload, output, report, should_stop, cadence, continuation)
     if examine is not None:
-        callbacks.append(BatchExamination(*examine))
+        best, callbacks = None, [BatchExamination(*examine)]
     trainer = build_trainer(
         payload.execution_config,
         payload.training.epochs,

@@ -15,5 +15,8 @@ def gradient_norm(parameters: Iterable[torch.nn.Parameter]) -> float:
 
     It is summed in double precision, and the root is taken outside torch, whose own depends on the processor.
     """
-    gradients = (parameter.grad for parameter in parameters if parameter.grad is not None)
-    return math.sqrt(sum(float(gradient.double().square().sum()) for gradient in gradients))
+    gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+    if not gradients:
+        return 0.0
+    squares: list[float] = torch.stack([gradient.double().square().sum() for gradient in gradients]).tolist()
+    return math.sqrt(sum(squares))

@@ -63,7 +63,7 @@ def _pixel_gate(mean: Tensor, peak: Tensor, weight: Tensor) -> Tensor:
 class _Gate(torch.autograd.Function):
     """``features * channel gate * pixel gate``.
 
-    Only the features are kept. The gates themselves are small: their own backward passes are torch's.
+    Only the features are kept, and what is small. The gates' own backward passes are torch's.
     """
 
     @staticmethod
@@ -73,14 +73,14 @@ class _Gate(torch.autograd.Function):
         scaled = features * by_channel
         pixel_mean, pixel_peak = scaled.mean(dim=1, keepdim=True), scaled.amax(dim=1, keepdim=True)
         by_pixel = _pixel_gate(pixel_mean, pixel_peak, weights[-1])
-        ctx.save_for_backward(features, mean, peak, pixel_mean, pixel_peak, *weights)
+        ctx.save_for_backward(features, by_channel, mean, peak, pixel_mean, pixel_peak, *weights)
         return scaled.mul_(by_pixel)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, ...]:
         (gradient,) = gradients
-        features, mean, peak, pixel_mean, pixel_peak, *weights = ctx.saved_tensors
+        features, kept, mean, peak, pixel_mean, pixel_peak, *weights = ctx.saved_tensors
         channels, pixels = features.shape[1], features.shape[2] * features.shape[3]
         with torch.enable_grad():
             channel_inputs = [leaf.detach().requires_grad_() for leaf in (mean, peak, *weights[:-1])]
@@ -88,7 +88,7 @@ class _Gate(torch.autograd.Function):
             pixel_inputs = [leaf.detach().requires_grad_() for leaf in (pixel_mean, pixel_peak, weights[-1])]
             by_pixel = _pixel_gate(*pixel_inputs)
 
-        scaled = features * by_channel.detach()
+        scaled = features * kept
         is_peak = scaled == pixel_peak
         to_pixel_gate = scaled.mul_(gradient).sum(dim=1, keepdim=True)
         to_mean, to_peak, to_kernel = torch.autograd.grad(by_pixel, pixel_inputs, to_pixel_gate)
@@ -102,5 +102,5 @@ class _Gate(torch.autograd.Function):
         to_peak = to_peak / is_peak.sum(dim=(2, 3))
         to_mean = (to_mean / pixels)[..., None, None]
         to_features = torch.where(is_peak, to_mean + to_peak[..., None, None], to_mean)
-        to_features.addcmul_(to_scaled, by_channel.detach())
+        to_features.addcmul_(to_scaled, kept)
         return to_features, *to_weights, to_kernel

@@ -72,7 +72,7 @@ def test_a_run_of_which_nothing_is_known_is_not_continued(bench: Bench) -> None:
     path = bench.run("killed").path
     (path / MANIFEST).unlink()
     (path / "begun.json").unlink()
-    with pytest.raises(UserError, match="before its worker had started: run its spec again"):
+    with pytest.raises(UserError, match="before its code and environment were known: run its spec again"):
         load_broken_off(path)
 
 
@@ -87,21 +87,42 @@ def test_other_code_is_refused_and_nothing_touched_unless_it_is_wanted(bench: Be
     go_on(bench, path, regardless=True)
 
 
-def test_other_data_are_refused(bench: Bench) -> None:
+@pytest.mark.parametrize("regardless", [False, True])
+def test_other_data_are_refused_in_any_case(bench: Bench, regardless: bool) -> None:
     path = bench.run("killed").path
     recorded = load_broken_off(path)
-    found = {"train": Found(bench.data, "0" * 64)}
-    with pytest.raises(RefusedError, match="data: train"):
+    with pytest.raises(
+        RefusedError, match=r"cannot be continued (as it was:\n  data: train|with other data)"
+    ):
         resume(
             recorded,
             bench.executor(),
             root=bench.root,
-            found=found,
-            regardless=False,
+            found={"train": Found(bench.data, "0" * 64)},
+            regardless=regardless,
             look=lambda path: None,
             warn=lambda sentence: None,
             max_restarts=0,
         )
+    assert (path / MANIFEST).is_file()
+
+
+def test_what_differs_and_is_wanted_all_the_same_stands_in_the_manifest(bench: Bench) -> None:
+    path = bench.run("killed").path
+    with (bench.root / "harness" / "plan.py").open("a") as file:
+        file.write("# another line\n")
+    first, second = go_on(bench, path, regardless=True).manifest.attempts
+    assert first.differences == ()
+    assert any("harness/plan.py (changed)" in sentence for sentence in second.differences)
+
+
+def test_a_run_whose_worker_was_done_when_the_host_died_is_not_trained_again(bench: Bench) -> None:
+    done = bench.run()
+    (done.path / MANIFEST).unlink()
+    finished = go_on(bench, done.path, "killed")
+    assert finished.manifest.status == "completed"
+    assert finished.manifest.compared == done.manifest.compared
+    assert len(finished.manifest.attempts) == 1
 
 
 def test_a_worker_that_dies_without_a_word_is_started_again_as_often_as_allowed(bench: Bench) -> None:
@@ -128,8 +149,8 @@ def test_attempts_are_told_from_the_journal() -> None:
         at(31, "worker ended", exit_status=0),
     ]
     first, second = attempts_of([*died_with_its_host, *went_on, at(32, "ended")])
-    assert dataclasses.astuple(first) == ("2026-01-01T00:00:01.000+00:00", 3.0, None, 0)
-    assert dataclasses.astuple(second) == ("2026-01-01T00:00:21.000+00:00", 10.0, 0, 7)
+    assert dataclasses.astuple(first) == ("2026-01-01T00:00:01.000+00:00", 3.0, None, 0, ())
+    assert dataclasses.astuple(second) == ("2026-01-01T00:00:21.000+00:00", 10.0, 0, 7, ())
 
 
 def step_of(runs: Path) -> int:
@@ -146,7 +167,7 @@ def test_the_real_worker_killed_in_mid_epoch_goes_on_to_the_bits_of_an_unbroken_
     host = start(spec, tmp_path / "broken")
     until(lambda: step_of(tmp_path / "broken") >= 6)
     path = only_run(tmp_path / "broken")
-    # Host and worker at once, as when the power fails.
+    # Host and worker at once.
     found = subprocess.run(
         ["pgrep", "-f", f"harness.worker {path}"], capture_output=True, text=True, check=True
     )

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.contents import recorded_files, sync_files
 from harness.errors import UserError
 from harness.lookup import find_run, run_folders
 from harness.store import (
@@ -24,9 +25,7 @@ from harness.store import (
     is_held,
     read_events,
     read_json,
-    recorded_files,
     state_without_manifest,
-    sync_files,
     write_durably,
     write_json,
 )

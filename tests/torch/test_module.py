@@ -280,6 +280,42 @@ def test_the_network_never_sees_more_than_a_part_of_a_batch(monkeypatch: pytest.
     assert seen == [2, 2, 1, 2, 1]
 
 
+class _TwoBiasesAddUp(torch.nn.Module):
+    """Two parameters that are given one and the same gradient, and one that is not used."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.unused = (torch.nn.Parameter(torch.zeros(1)) for _ in range(3))
+
+    def forward(self, amplitude: torch.Tensor) -> torch.Tensor:
+        return torch.complex(1 + amplitude.mean() + self.first + self.second, amplitude * 0)
+
+
+def test_a_network_that_shares_gradients_or_leaves_weights_out_is_differentiated_right_in_parts(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr("ptycho_torch.module.PIXELS_AT_ONCE", 64 * 64)
+    module, batch = _module(), _batch(B=4)
+    module.generator = _TwoBiasesAddUp()
+    module.batch_loss(batch).backward()
+    whole = module.generator.first.grad.clone()
+    module.zero_grad()
+    module.batch_loss_in_parts(batch).backward()
+    torch.testing.assert_close(module.generator.first.grad, whole)
+    torch.testing.assert_close(module.generator.second.grad, whole)
+    assert module.generator.unused.grad.item() == 0
+
+
+def test_validation_computes_no_gradient(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("ptycho_torch.module.PIXELS_AT_ONCE", 64 * 64)
+    monkeypatch.setattr(torch.autograd, "grad", lambda *_, **__: pytest.fail("a gradient was computed"))
+    module = _module()
+    with torch.no_grad():
+        module.batch_loss_in_parts(_batch(B=3))
+    with torch.inference_mode():
+        module.batch_loss_in_parts(_batch(B=3))
+
+
 def test_no_step_reads_memory_that_was_not_written(monkeypatch: pytest.MonkeyPatch):
     def gradients(*, is_filled: bool) -> list[torch.Tensor]:
         monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", is_filled)

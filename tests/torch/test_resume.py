@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pytest
 
 from ptycho_torch.callbacks import StopRequestedError
 from ptycho_torch.errors import CheckpointError
+from ptycho_torch.exact.checkpoint_io import DurableCheckpointIO
 from ptycho_torch.exact.digest import optimizer_digest, tensor_digest
 from ptycho_torch.payloads import TrainingPayload
 from ptycho_torch.readers import Scan
@@ -119,7 +122,7 @@ def forget_digest(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("harm", "sentence"), [(damage, "altered"), (tear, "altered"), (forget_digest, "digest is missing")]
+    ("harm", "sentence"), [(damage, "altered"), (tear, "altered"), (forget_digest, "is missing")]
 )
 def test_an_unsound_state_is_named_and_the_one_before_it_is_used(
     make_payload: MakePayload, scan: Scan, harm: Any, sentence: str
@@ -155,7 +158,9 @@ def test_a_log_that_was_altered_is_not_continued(make_payload: MakePayload, scan
     trace = Path(payload.output_dir) / "trace.jsonl"
     before = trace.read_bytes()
     trace.write_bytes(before.replace(b'"epoch":0', b'"epoch":9', 1))
-    with pytest.raises(CheckpointError, match=r"trace\.jsonl no longer begins"):
+    with pytest.raises(
+        CheckpointError, match=r"no state of this run is sound: .*trace\.jsonl no longer begins"
+    ):
         go_on(payload, scan)
 
 
@@ -188,3 +193,65 @@ def test_states_that_are_needed_no_more_are_removed_with_their_digests(
     assert list(folder.glob("resume-*"))
     forget_states(Path(payload.output_dir))
     assert list(folder.glob("resume-*")) == []
+
+
+class Died(BaseException):
+    """Stands for a death at a moment between two of the disk's operations."""
+
+
+@pytest.fixture
+def dying_at(monkeypatch: pytest.MonkeyPatch) -> Callable[[int | None], None]:
+    """Let the process die at the n-th change of a file's name, existence or length; None lets it live."""
+    operations = [(Path, "replace"), (Path, "unlink"), (os, "truncate")]
+    originals = {place: getattr(*place) for place in operations}
+
+    def arm(moment: int | None) -> None:
+        left = itertools.count(moment, -1) if moment is not None else itertools.repeat(-1)
+        for place in operations:
+
+            def operate(*arguments: Any, original: Any = originals[place], **more: Any) -> Any:
+                if next(left) == 0:
+                    raise Died
+                return original(*arguments, **more)
+
+            monkeypatch.setattr(*place, operate)
+
+    return arm
+
+
+def test_a_death_at_any_moment_on_the_disk_is_survived(
+    make_payload: MakePayload, scan: Scan, dying_at: Callable[[int | None], None]
+) -> None:
+    unbroken, broken = make_payload(), make_payload()
+    wanted = facts(unbroken, fit(unbroken, scan, cadence=NEVER))
+    often = Cadence(every_steps=1, every_seconds=None, budget_mb=0.0)
+    # One folder dies again and again, each time a little later: resuming is broken off as well.
+    deaths = 0
+    result = None
+    while result is None:
+        dying_at(1 + 3 * deaths)
+        try:
+            result = go_on(broken, scan, cadence=often)
+        except Died:
+            deaths += 1
+    assert deaths >= 5
+    assert facts(broken, result) == wanted
+    assert not list((Path(broken.output_dir) / "checkpoints").glob(".*"))
+
+
+def test_an_unfinished_save_is_no_state(make_payload: MakePayload, scan: Scan) -> None:
+    payload = make_payload()
+    output = Path(payload.output_dir)
+    break_off(payload, scan, 0)
+    (state,) = (output / "checkpoints").glob("resume-*.ckpt")
+    state.rename(state.with_name(f".{state.name}.tmp"))
+    assert find_continuation(output) is None
+
+
+def test_only_states_hold_what_the_logs_were(make_payload: MakePayload, scan: Scan) -> None:
+    payload = make_payload()
+    break_off(payload, scan, 3)
+    folder = Path(payload.output_dir) / "checkpoints"
+    for path in folder.glob("*.ckpt"):
+        held = DurableCheckpointIO().load_checkpoint(path)["callbacks"].get("ResumePoints", {})
+        assert bool(held) == path.name.startswith("resume-"), path.name

@@ -111,3 +111,9 @@ def test_the_trace_holds_the_gradient_before_it_is_clipped(make_payload: MakePay
     parting = find_parting(free, clipped)
     assert parting is not None
     assert (parting.step, parting.kind) == (1, "loss")
+
+
+def test_an_accumulated_batch_has_the_loss_that_it_has_alone(make_payload: MakePayload, scan: Scan) -> None:
+    alone, _ = traced(make_payload, scan)
+    accumulated, _ = traced(make_payload, scan, accum_steps=2)
+    assert float.fromhex(accumulated[0].loss) == pytest.approx(float.fromhex(alone[0].loss), rel=1e-6)
