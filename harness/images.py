@@ -52,7 +52,8 @@ class ImageIdentity:
     Parameters
     ----------
     id
-        Digest of the image's configuration, ``sha256:...``; it covers the layers.
+        The engine's id, ``sha256:...``, which covers the layers: digest of the image's configuration, or of
+        its manifest where the engine keeps images in containerd's store.
     repo_digest
         ``name@sha256:...`` under which a registry knows it; None for an image that was never pushed.
     layers
@@ -95,11 +96,11 @@ def connect(timeout_s: int = 60) -> DockerClient:
         raise EngineError(
             "the Docker SDK is not installed in this environment: pip install 'docker>=7', or make host-env"
         ) from error
-    address = os.environ.get("DOCKER_HOST") or f"unix://{_SOCKET}"
+    source, address = _named_engine()
     if not address.startswith("unix://"):
         raise EngineError(
-            f"DOCKER_HOST is {address}, an engine on another machine, which cannot see the run folders here: "
-            "unset DOCKER_HOST, or run the harness on that machine"
+            f"{source} is {address}, an engine on another machine, which cannot see the run folders here: "
+            "unset DOCKER_HOST, choose a context that is local, or run the harness on that machine"
         )
     _knock(address.removeprefix("unix://"))
     try:
@@ -113,6 +114,26 @@ def connect(timeout_s: int = 60) -> DockerClient:
     return client
 
 
+def _named_engine() -> tuple[str, str]:
+    """Return what names the engine, and its address: the same that the command `docker` would take."""
+    if os.environ.get("DOCKER_HOST"):
+        return "DOCKER_HOST", os.environ["DOCKER_HOST"]
+    from docker.context import ContextAPI
+    from docker.context.config import get_current_context_name
+
+    name = os.environ.get("DOCKER_CONTEXT") or get_current_context_name()
+    try:
+        context = ContextAPI.get_context(name)
+        address = context and context.Host
+    except Exception as error:  # the SDK raises nothing narrower for a damaged file
+        raise EngineError(
+            f"the Docker context {name!r} cannot be read ({last_words(error)}): docker context use default"
+        ) from error
+    if not address:
+        raise EngineError(f"there is no Docker context {name!r} with an engine: docker context use default")
+    return f"the Docker context {name!r}", str(address)
+
+
 def _knock(path: str) -> None:
     """Say plainly why the engine's socket cannot be used; the SDK's own errors do not."""
     with socket.socket(socket.AF_UNIX) as door:
@@ -120,14 +141,20 @@ def _knock(path: str) -> None:
             door.connect(path)
         except FileNotFoundError:
             problem = f"there is no Docker engine here, {path} does not exist"
-            cure = "install it (apt-get install docker.io) or start it (systemctl start docker)"
+            cure = (
+                "install it (apt-get install docker.io), start it (systemctl start docker), "
+                "or name another: DOCKER_HOST, docker context use"
+            )
         except ConnectionRefusedError:
             problem, cure = f"no Docker engine listens at {path}", "start it: systemctl start docker"
         except PermissionError:
             problem = f"this user may not use the Docker engine at {path}"
             cure = "join its group and log in again: sudo usermod -aG docker $USER"
         except OSError as error:
-            problem, cure = f"the Docker engine at {path} cannot be reached ({error})", "check DOCKER_HOST"
+            problem, cure = (
+                f"the Docker engine at {path} cannot be reached ({error})",
+                "check DOCKER_HOST and docker context ls",
+            )
         else:
             return
     raise EngineError(f"{problem}: {cure}")
