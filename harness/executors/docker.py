@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from harness import environment
 from harness.build_id import build_id
-from harness.cache import cache_folder
+from harness.cache import cache_folder, remembered
 from harness.code_capture import source_root
 from harness.environment import LOCK_COPY, Environment, Lock, Package
 from harness.errors import HarnessError
@@ -34,13 +33,14 @@ from harness.images import (
     last_words,
 )
 from harness.plan import Plan, worker_environment
-from harness.store import LOG, OUTCOME, write_json
+from harness.store import LOG, OUTCOME
 
 if TYPE_CHECKING:
     from docker.client import DockerClient
 
 __all__ = ["DockerExecutor"]
 
+_DESCRIBED = frozenset({"interpreter", "lock", "source_files", "optional"})
 _LAST_LINES = 3
 _DESCRIBE_SECONDS = 120
 
@@ -168,14 +168,13 @@ class DockerExecutor:
     @functools.cached_property
     def _description(self) -> dict[str, Any]:
         """What the image says of itself, asked once: an id never stands for anything else."""
+
+        def ask() -> dict[str, Any]:
+            found: dict[str, Any] = json.loads(self._ask([self.python, "-m", "harness.describe"]))
+            return found
+
         kept = cache_folder() / "images" / f"{self.image.id.removeprefix('sha256:')}.json"
-        with contextlib.suppress(OSError, ValueError):
-            known: dict[str, Any] = json.loads(kept.read_bytes())
-            return known
-        found: dict[str, Any] = json.loads(self._ask([self.python, "-m", "harness.describe"]))
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        write_json(kept, found)
-        return found
+        return remembered(kept, _DESCRIBED, ask)
 
     def _ask(self, argv: Sequence[str], gpus: Sequence[Mapping[str, Any]] = ()) -> str:
         """Run a short command in the image, where it reaches nothing, and return what it prints."""
