@@ -33,6 +33,10 @@ __all__ = [
 ]
 
 
+def _note(sentence: str) -> None:
+    click.echo(f"note: {sentence}", err=True)
+
+
 def _data_folders(data_dirs: tuple[Path, ...]) -> tuple[Path, ...]:
     from harness.sources import data_folders
 
@@ -70,7 +74,7 @@ def resolve_spec(
         fetch=_fetcher(may_download=may_download),
     )
     for note in resolution.run.notes:
-        click.echo(f"note: {note}", err=True)
+        _note(note)
     return executor, spec, resolution.run, resolution.inputs
 
 
@@ -82,7 +86,7 @@ def fetch_scans(spec_path: Path, sets: tuple[str, ...], data_dirs: tuple[Path, .
     spec = read_spec(spec_path, sets)
     found, problems, notes = find_sources(spec, _data_folders(data_dirs), _fetcher(may_download=True))
     for note in notes:
-        click.echo(f"note: {note}", err=True)
+        _note(note)
     if problems:
         raise SpecError(problems)
     for role, scan in found.items():
@@ -106,7 +110,7 @@ def repeat_run(
     from harness.screen import watching
 
     recorded = load(find_run(run_name, runs_dir))
-    executor = executor_for_run(recorded.path.name, recorded.manifest, executor_name, image)
+    executor = executor_for_run(recorded.path.name, recorded.manifest, executor_name, image, _note)
     found = locate_data(recorded, _data_folders(data_dirs), _fetcher(may_download=True))
     with watching() as look:
         finished = repeat(
@@ -118,7 +122,7 @@ def repeat_run(
             found=found,
             regardless=regardless,
             look=look,
-            warn=lambda sentence: click.echo(f"note: {sentence}", err=True),
+            warn=_note,
         )
     return recorded, finished
 
@@ -138,7 +142,7 @@ def resume_run(
     from harness.screen import watching
 
     recorded = load_broken_off(find_run(run_name, runs_dir))
-    executor = executor_for_run(recorded.path.name, recorded.manifest, executor_name, None)
+    executor = executor_for_run(recorded.path.name, recorded.manifest, executor_name, None, _note)
     found = locate_data(recorded, _data_folders(data_dirs), _fetcher(may_download=True))
     with watching() as look:
         return resume(
@@ -148,7 +152,7 @@ def resume_run(
             found=found,
             regardless=regardless,
             look=look,
-            warn=lambda sentence: click.echo(f"note: {sentence}", err=True),
+            warn=_note,
             max_restarts=max_restarts,
         )
 

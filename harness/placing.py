@@ -11,6 +11,8 @@ from harness.executors.base import ImageExecutor
 from harness.images import MissingImageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from harness.executors.base import Executor
     from harness.images import ImageIdentity
     from harness.manifest import Manifest
@@ -44,7 +46,9 @@ def executor_for_spec(spec: RunSpec, name: str | None) -> Executor:
     return made.in_image(wanted)
 
 
-def executor_for_run(run: str, manifest: Manifest, name: str | None, image: str | None) -> Executor:
+def executor_for_run(
+    run: str, manifest: Manifest, name: str | None, image: str | None, warn: Callable[[str], None]
+) -> Executor:
     """Return the executor that repeats a run: where it was made, in the image it was made in.
 
     Parameters
@@ -57,14 +61,22 @@ def executor_for_run(run: str, manifest: Manifest, name: str | None, image: str 
         Name of another executor; None leaves it to the run.
     image
         Another image, as in ``container.image``; None leaves it to the run.
+    warn
+        Told when the run was made in an image that did not know its own id, as under compose.
 
     Raises
     ------
     UserError
         There is no engine that can be used, or it no longer holds the image.
     """
-    was = manifest.environment.image
-    in_container = (was is not None or image is not None) and not _is_inside()
+    was, is_inside = manifest.environment.image, _is_inside()
+    in_container = (was is not None or image is not None) and not is_inside
+    is_native = name is None and not in_container and not is_inside
+    if is_native and manifest.environment.build_id is not None:
+        warn(
+            f"{run} was made in a container that recorded no image, so it is carried out natively: "
+            "--executor docker takes the image of this checkout"
+        )
     made: Executor = EXECUTORS[name or (_CONTAINER if in_container else _LOCAL)]()
     if not isinstance(made, ImageExecutor):
         if image is not None:

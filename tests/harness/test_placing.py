@@ -30,6 +30,10 @@ IDENTITY = ImageIdentity(IMAGE, None, ("sha256:1",), "linux/amd64", "b" * 64, "c
 CONTAINER = Inventory("docker", "x86_64", "cpu", frozenset({"avx2", "fma"}), 4, is_in_image=True, image=IMAGE)
 
 
+def silent(sentence: str) -> None:
+    pytest.fail(f"nothing was to be said, but: {sentence}")
+
+
 def in_container(manifest: Manifest) -> Manifest:
     return replace(manifest, environment=replace(manifest.environment, image=IDENTITY))
 
@@ -43,10 +47,10 @@ def test_only_the_docker_executor_takes_an_image() -> None:
 def test_a_spec_without_an_image_and_a_native_run_stay_outside(bench: Bench) -> None:
     assert executor_for_spec(read_spec(bench.spec), None).name == "local"
     manifest = load(bench.run().path).manifest
-    assert executor_for_run("r", manifest, None, None).name == "local"
-    assert executor_for_run("r", in_container(manifest), "local", None).name == "local"
+    assert executor_for_run("r", manifest, None, None, silent).name == "local"
+    assert executor_for_run("r", in_container(manifest), "local", None, silent).name == "local"
     with pytest.raises(UserError, match="--image is cpu, but the executor 'local' uses no container"):
-        executor_for_run("r", manifest, "local", "cpu")
+        executor_for_run("r", manifest, "local", "cpu", silent)
 
 
 def test_a_spec_with_an_image_and_a_run_made_in_one_ask_the_engine(
@@ -57,10 +61,22 @@ def test_a_spec_with_an_image_and_a_run_made_in_one_ask_the_engine(
     for ask in (
         lambda: executor_for_spec(read_spec(bench.spec, ("container.image=cpu",)), None),
         lambda: executor_for_spec(read_spec(bench.spec), "docker"),
-        lambda: executor_for_run("r", manifest, None, None),
+        lambda: executor_for_run("r", manifest, None, None, silent),
     ):
         with pytest.raises(UserError, match=r"there is no Docker engine here, /nowhere/docker.sock"):
             ask()
+
+
+def test_a_run_of_a_container_that_recorded_no_image_is_repeated_natively_with_a_note(bench: Bench) -> None:
+    native = load(bench.run().path).manifest
+    composed = replace(native, environment=replace(native.environment, build_id="b" * 64))
+    said: list[str] = []
+    assert executor_for_run("run-1", composed, None, None, said.append).name == "local"
+    assert said == [
+        "run-1 was made in a container that recorded no image, so it is carried out natively: "
+        "--executor docker takes the image of this checkout"
+    ]
+    assert executor_for_run("run-1", composed, "local", None, silent).name == "local"
 
 
 class EmptyEngine(LocalExecutor):
@@ -87,7 +103,7 @@ def test_an_image_that_is_gone_is_never_replaced_unasked(
     monkeypatch.setattr("harness.placing.EXECUTORS", {"docker": lambda: engine})
     manifest = in_container(load(bench.run().path).manifest)
     with pytest.raises(MissingImageError) as refused:
-        executor_for_run("run-1", manifest, None, None)
+        executor_for_run("run-1", manifest, None, None, silent)
     assert engine.asked == [IMAGE]
     for part in (f"the image that run-1 was made in, {IMAGE}, is gone", "`harness image build --target cpu`"):
         assert part in str(refused.value)
@@ -96,7 +112,7 @@ def test_an_image_that_is_gone_is_never_replaced_unasked(
         "base base:run-1234, sha256:1; build id bbbbbbbbbbbb",
     ):
         assert part in str(refused.value)
-    assert executor_for_run("run-1", manifest, None, "cpu") is engine
+    assert executor_for_run("run-1", manifest, None, "cpu", silent) is engine
     assert engine.asked[-1] == "cpu"
 
 
