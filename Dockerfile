@@ -2,8 +2,8 @@
 #
 # BASE_IMAGE is pinned by digest. Where no container registry is reachable, `make base-image` makes a base from
 # Debian packages, and a second one for the build stages (BUILD_IMAGE) that also holds wheels and pip's settings.
-# Nothing is run in the final stages: they only copy, so that neither pip nor a cache gets into them. Modes and
-# times are set beforehand, because a checkout's depend on who cloned it.
+# Nothing is run in the final stages: they only copy, so that what they add to the base holds neither pip nor a
+# cache. Modes and times are set beforehand, because a checkout's depend on who cloned it.
 ARG BASE_IMAGE=python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 ARG BUILD_IMAGE=${BASE_IMAGE}
 

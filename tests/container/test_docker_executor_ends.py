@@ -15,7 +15,6 @@ from harness.store import OUTCOME, is_held
 from tests.container.docker_kit import (
     ENDLESS,
     containers_of,
-    demand_engine,
     folder_of,
     harness,
     host,
@@ -27,13 +26,8 @@ from tests.container.docker_kit import (
     worker_of,
 )
 
-pytestmark = pytest.mark.container
+pytestmark = [pytest.mark.container, pytest.mark.usefixtures("cpu_image")]
 TIMES = range(3)
-
-
-@pytest.fixture(autouse=True)
-def _engine() -> None:
-    demand_engine()
 
 
 @pytest.fixture

@@ -14,13 +14,11 @@ from pathlib import Path
 import pytest
 from docker.client import DockerClient
 
-from harness.executors.docker import DockerExecutor
 from harness.images import REPOSITORY, connect
 from harness.store import is_held
 from tests.container.docker_kit import (
     ENDLESS,
     containers_of,
-    demand_engine,
     folder_of,
     harness,
     host,
@@ -74,18 +72,16 @@ class Engine:
 
 
 @pytest.fixture(scope="module")
-def own_engine() -> Iterator[Engine]:
-    demand_engine()
+def own_engine(cpu_image: str) -> Iterator[Engine]:
     if shutil.which("dockerd") is None:
         pytest.skip("there is no dockerd to start a second engine with")
-    image = DockerExecutor().image_id()
     with tempfile.TemporaryDirectory(prefix="engine-", ignore_cleanup_errors=True) as name:
         engine = Engine(Path(name))
         try:
             client = engine.start()
             # The content of an image is its identity, so it has the same id there.
-            (loaded,) = client.images.load(connect().images.get(image).save())
-            assert loaded.id == image
+            (loaded,) = client.images.load(connect().images.get(cpu_image).save())
+            assert loaded.id == cpu_image
             loaded.tag(REPOSITORY, "cpu")
             yield engine
         finally:

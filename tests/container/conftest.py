@@ -1,0 +1,58 @@
+"""What holds for tests with an engine: the checkout's own image, nothing left behind, in CI no skips."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Generator, Iterator
+
+import pytest
+
+from harness.errors import UserError
+from harness.executors.docker import DockerExecutor
+from tests.container.bait import Bait, lay_bait
+from tests.container.compose_kit import NEEDS_GPU, ROOT, Checkout, need_engine, without_new_leftovers
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    call: pytest.CallInfo[None],
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Turn a skipped test into a failed one in CI, which has all that these tests need but a GPU."""
+    report = yield
+    if os.environ.get("HARNESS_CI") and report.skipped and not hasattr(report, "wasxfail"):
+        reason = str(call.excinfo.value) if call.excinfo else ""
+        if NEEDS_GPU not in reason:
+            report.outcome = "failed"
+            report.longrepr = f"skipped, and CI skips nothing but what {NEEDS_GPU}: {reason}"
+    return report
+
+
+@pytest.fixture(scope="session")
+def cpu_image() -> str:
+    """Return the id of this checkout's image `cpu`, which is built when it is missing or of other sources."""
+    need_engine()
+    try:
+        return DockerExecutor().image_id()
+    except UserError:
+        command = [sys.executable, "-m", "harness", "image", "build"]
+        built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert built.returncode == 0, built.stderr
+    return DockerExecutor().image_id()
+
+
+@pytest.fixture(scope="module")
+def checkout(cpu_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
+    """Return a copy of the working tree; `cpu_image` is first, so the engine's cache outlives the copy."""
+    with without_new_leftovers():
+        made = Checkout.copy(tmp_path_factory.mktemp("checkout"))
+        yield made
+        made.remove_images()
+
+
+@pytest.fixture
+def bait() -> Iterator[Bait]:
+    """Return a file and a server of this machine that only a hermetic container cannot reach."""
+    with lay_bait() as laid:
+        yield laid
