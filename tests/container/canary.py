@@ -25,6 +25,7 @@ def write(path):
     return path
 
 
+written_inside = write(inside)
 for host, port in addresses:
     tries(f"reach {host}:{port}", partial(socket.create_connection, (host, port), 3))
 for path in secrets:
@@ -55,7 +56,7 @@ sys.stdout.write(
             "interfaces": [line.split(":")[0].strip() for line in interfaces],
             "environment": dict(os.environ),
             "environment_of_the_first": first,
-            "written_inside": write(inside),
+            "written_inside": written_inside,
         }
     )
 )
