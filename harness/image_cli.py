@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 from typing import TYPE_CHECKING, Any
@@ -13,6 +12,8 @@ from harness.code_capture import source_root
 from harness.errors import ExitCode
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from docker.client import DockerClient
 
 __all__ = ["image"]
@@ -99,24 +100,33 @@ def _facts(client: DockerClient, reference: str) -> dict[str, Any]:
 @click.argument("first", metavar="A")
 @click.argument("second", metavar="B")
 def compare_command(first: str, second: str) -> ExitCode:
-    """Compare two images by what is in them: paths, rights, owners and bytes, not times.
+    """Compare two images by what is in them and how they start.
+
+    Paths, rights, owners and bytes; user, command, variables and the like. Times and labels are left out.
 
     The exit code is 3 when they differ.
     """
-    from harness.image_files import content_digest, differing_paths, image_entries
+    from harness.image_files import content_digest, differing_paths, differing_settings, image_entries
     from harness.images import connect, identify
 
     client = connect()
-    old, new = (image_entries(client, identify(client, name).id) for name in (first, second))
-    differences = differing_paths(old, new)
-    named = list(itertools.islice(differences, _NAMED))
-    if not named:
+    ids = [identify(client, name).id for name in (first, second)]
+    old, new = (image_entries(client, one) for one in ids)
+    paths = list(differing_paths(old, new))
+    settings = list(differing_settings(*(client.images.get(one).attrs["Config"] for one in ids)))
+    if not paths and not settings:
         click.echo(f"same content: {len(old)} paths, {content_digest(old)}")
         return ExitCode.OK
-    more = sum(1 for _ in differences)
-    click.echo(f"different content: {len(named) + more} of {len({*old, *new})} paths")
-    for sentence in named:
-        click.echo(f"  {sentence}")
-    if more:
-        click.echo(f"  and {more} more")
+    if paths:
+        _name(f"different content: {len(paths)} of {len({*old, *new})} paths", paths)
+    if settings:
+        _name(f"different configuration: {len(settings)} settings", settings)
     return ExitCode.DIFFERS
+
+
+def _name(title: str, differences: Sequence[str]) -> None:
+    click.echo(title)
+    for sentence in differences[:_NAMED]:
+        click.echo(f"  {sentence}")
+    if len(differences) > _NAMED:
+        click.echo(f"  and {len(differences) - _NAMED} more")

@@ -23,6 +23,7 @@ __all__ = [
     "baked_record",
     "content_digest",
     "differing_paths",
+    "differing_settings",
     "entries_of",
     "image_entries",
     "packages_in",
@@ -32,6 +33,20 @@ _OF_THE_ENGINE = frozenset(
     {".dockerenv", "dev", "proc", "sys", "etc/hostname", "etc/hosts", "etc/resolv.conf"}
 )
 """What the engine puts into every container that it makes."""
+
+
+_SETTINGS = (
+    "User",
+    "Entrypoint",
+    "Cmd",
+    "WorkingDir",
+    "Shell",
+    "StopSignal",
+    "Healthcheck",
+    "ExposedPorts",
+    "Volumes",
+)
+"""What an image's configuration says of a container, beside its variables; labels tell how it was made."""
 
 
 @dataclass(frozen=True)
@@ -168,6 +183,25 @@ def differing_paths(old: Mapping[str, ImageEntry], new: Mapping[str, ImageEntry]
             yield f"{path}: only in the first"
         elif before != after:
             yield f"{path}: {before} | {after}"
+
+
+def differing_settings(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
+    """Name each setting by which two images would start differently, and how; labels start nothing.
+
+    Parameters
+    ----------
+    old, new
+        ``Config`` of the images, in the engine's words.
+    """
+    settings = [(name, old.get(name) or None, new.get(name) or None) for name in _SETTINGS]
+    before, after = (
+        {name: text for name, _, text in (one.partition("=") for one in config.get("Env") or ())}
+        for config in (old, new)
+    )
+    settings += [(f"Env {name}", before.get(name), after.get(name)) for name in sorted({*before, *after})]
+    for name, was, now in settings:
+        if was != now:
+            yield f"{name}: {was!r} | {now!r}"
 
 
 def packages_in(entries: Mapping[str, ImageEntry]) -> dict[str, str]:

@@ -9,7 +9,14 @@ from typing import Any
 
 import pytest
 
-from harness.image_files import ImageEntry, content_digest, differing_paths, entries_of, packages_in
+from harness.image_files import (
+    ImageEntry,
+    content_digest,
+    differing_paths,
+    differing_settings,
+    entries_of,
+    packages_in,
+)
 
 
 def archive(*members: tuple[str, dict[str, Any], bytes]) -> Iterator[bytes]:
@@ -68,6 +75,38 @@ def test_a_second_name_of_a_file_has_that_file_s_content() -> None:
 def test_what_the_engine_adds_is_left_out() -> None:
     entries = entries_of(archive((".dockerenv", {}, b""), ("etc/hosts", {}, b""), ("etc/passwd", {}, b"")))
     assert list(entries) == ["etc/passwd"]
+
+
+CONFIG: dict[str, Any] = {
+    "User": "65532:65532",
+    "Env": ["LANG=C.UTF-8", "OPTIONS=-x a=b"],
+    "Entrypoint": ["/usr/bin/start"],
+    "Cmd": ["harness", "--help"],
+    "WorkingDir": "/srv",
+    "Volumes": None,
+    "Labels": {"org.opencontainers.image.revision": "1"},
+}
+
+
+def test_labels_order_of_variables_and_what_is_empty_are_no_difference() -> None:
+    same = {**CONFIG, "Env": CONFIG["Env"][::-1], "Volumes": {}, "Labels": None, "StopSignal": ""}
+    assert list(differing_settings(CONFIG, same)) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "sentence"),
+    [
+        ({"User": ""}, "User: '65532:65532' | None"),
+        ({"Env": ["LANG=C.UTF-8", "OPTIONS=-x a=c"]}, "Env OPTIONS: '-x a=b' | '-x a=c'"),
+        ({"Env": None}, "Env LANG: 'C.UTF-8' | None"),
+        ({"Entrypoint": None}, "Entrypoint: ['/usr/bin/start'] | None"),
+        ({"Cmd": ["sh"]}, "Cmd: ['harness', '--help'] | ['sh']"),
+        ({"WorkingDir": "/"}, "WorkingDir: '/srv' | '/'"),
+    ],
+    ids=["user", "variable", "variables", "entrypoint", "command", "folder"],
+)
+def test_a_changed_setting_is_named(changed: dict[str, Any], sentence: str) -> None:
+    assert next(differing_settings(CONFIG, {**CONFIG, **changed})) == sentence
 
 
 def test_packages_are_read_off_the_environment() -> None:
