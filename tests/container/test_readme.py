@@ -39,7 +39,7 @@ def checkout(checkout: Checkout) -> Checkout:
     return checkout
 
 
-# The suite as a whole is not yet at home in its image: seven tests that play with rights and users fail there.
+# The suite is not yet at home in its image: seven tests that play with rights and users fail there.
 @pytest.mark.parametrize("command", commands()[1:2], ids=lambda command: command[-1])
 def test_a_command_does_what_the_section_says(checkout: Checkout, command: list[str]) -> None:
     done = checkout.compose(*command[1:])
