@@ -2,7 +2,7 @@
 #
 # Variables: VENV, DEV_VENV and HOST_VENV (where the environments are), WHEELS (folder with the CPU wheel of torch),
 # TORCH_CPU_INDEX, PYTHON; for train SPEC and RUNS_DIR; for test PYTEST_ARGS and JOBS.
-.PHONY: help env dev-env host-env base-image sbom train test test-slow test-container fuzz lint bench lock clean
+.PHONY: help env dev-env host-env base-image sbom train test test-slow test-container proof fuzz lint bench lock clean
 
 VENV ?= .venv
 DEV_VENV ?= .venv-dev
@@ -52,6 +52,9 @@ test-slow: dev-env ## environment, then the tests that take longer
 
 test-container: dev-env ## environment, then the tests that build and run containers; they need a Docker engine
 	$(TEST) container $(PYTEST_ARGS)
+
+proof: dev-env ## environment, then the proofs of exactness: deaths, faults and planted differences (PYTEST_ARGS)
+	$(TEST) proof $(PYTEST_ARGS)
 
 fuzz: dev-env ## feed the readers of specs and data with mutilated input, each for FUZZ_SECONDS (60)
 	@$(DEV_BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --upgrade \

@@ -1,9 +1,10 @@
 #!/bin/sh
-# The tests: tools/test.sh PYTHON CACHE all|slow|container [ARGUMENT...]
+# The tests: tools/test.sh PYTHON CACHE all|slow|container|proof [ARGUMENT...]
 #
 #   all        the tests, then those of the science again with the shape checker on
 #   slow       those that take longer
 #   container  those that build and run containers
+#   proof      those that attack a promise at every point there is
 #
 # CACHE is a folder for what tests keep between runs, because the checkout may be read-only; JOBS limits the
 # processes. Tests share the cores, so each process computes on one.
@@ -30,5 +31,6 @@ all)
     ;;
 slow) run_tests $spread -m slow "$@" ;;
 container) run_tests -m container "$@" ;;  # one after the other: they share the engine and its image tags
-*) echo "test.sh: all, slow or container, not '$which'" >&2; exit 2 ;;
+proof) run_tests $spread -m proof tests/proof "$@" ;;
+*) echo "test.sh: all, slow, container or proof, not '$which'" >&2; exit 2 ;;
 esac
