@@ -19,6 +19,7 @@ from types import FrameType
 from typing import Any
 
 from harness.code_capture import digest_of_files, source_files, source_root
+from harness.examined import batch_asked_for
 from harness.lifeline import stop_with_the_host
 from harness.outcome import CheckpointRecord, Outcome, ProductRecord, write_outcome
 from harness.progress import read_progress, write_progress
@@ -60,8 +61,7 @@ class Worker:
 
     def note(self, **facts: Any) -> None:
         """Add facts to the outcome."""
-        used = round(sum(os.times()[:4]), 3)
-        timings = {**self._timings, "cpu_seconds": used}
+        timings = {**self._timings, "cpu_seconds": round(sum(os.times()[:4]), 3)}
         self.outcome = dataclasses.replace(self.outcome, timings=timings, **facts)
 
     def stop(self, signum: int, frame: FrameType | None) -> None:
@@ -122,6 +122,7 @@ class Worker:
                 should_stop=lambda: self.stopped_by is not None,
                 continuation=continuation,
                 cadence=Cadence(**vars(resolved.checkpoints)),
+                examine=batch_asked_for(self.run_dir),
             )
             self.note(**self._trained(result))
         (self.run_dir / "products").mkdir(exist_ok=True)
@@ -211,12 +212,11 @@ class Worker:
 
     def _trained(self, result: TrainingResult) -> dict[str, Any]:
         records = tuple(_record(self.run_dir, kept) for kept in result.checkpoints)
-        optimizer = result.trainer.optimizers[0]
         return {
             "groups_digest": result.datamodule.groups_digest,
             "checkpoints": records,
             "final_tensor_digest": tensor_digest(result.module.state_dict()),
-            "optimizer_digest": optimizer_digest(optimizer.state_dict()),
+            "optimizer_digest": optimizer_digest(result.trainer.optimizers[0].state_dict()),
             "metrics": {**result.metrics, "epochs": result.epochs, "steps": result.steps},
         }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -31,10 +31,10 @@ class BatchExamination(Callback):
     report
         Told name to digest, in the order of computation: ``before/...`` (weights and optimizer slots),
         ``batch/...``, ``activation/...`` of every module in the order of the forward pass (``#2`` and so on
-        where a batch passes in parts), ``gradient/...`` as accumulated so far, ``loss``, ``after/...``.
+        where a batch passes in parts), ``loss``, ``gradient/...`` as accumulated so far, ``after/...``.
     """
 
-    def __init__(self, index: int, report: Callable[[dict[str, str]], None]) -> None:
+    def __init__(self, index: int, report: Callable[[Mapping[str, str]], None]) -> None:
         self._index = index
         self._report = report
         self._seen: dict[str, str] = {}
@@ -47,7 +47,7 @@ class BatchExamination(Callback):
         if trainer.fit_loop.epoch_loop.total_batch_idx != self._index:
             return
         self._note_state("before", trainer, pl_module)
-        for name in ("index", "input_amplitude", "measured_intensity", "offsets_px"):
+        for name in ("index", "input_amplitude", "measured_intensity", "offsets_px", "mask"):
             self._note(f"batch/{name}", getattr(batch, name))
         for name, module in pl_module.named_modules():
             if name:
@@ -57,6 +57,11 @@ class BatchExamination(Callback):
             hook = parameter.register_post_accumulate_grad_hook(look)  # type: ignore[no-untyped-call]
             self._hooks.append(hook)
 
+    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: torch.Tensor) -> None:
+        """Note the loss, of which this is the share in an accumulated step."""
+        if trainer.fit_loop.epoch_loop.total_batch_idx == self._index:
+            self._seen["loss"] = batch_loss(trainer, {"loss": loss.detach()}).hex()
+
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Any, batch_idx: int
     ) -> None:
@@ -65,8 +70,6 @@ class BatchExamination(Callback):
             return
         for hook in self._hooks:
             hook.remove()
-        if isinstance(outputs, dict):
-            self._seen["loss"] = batch_loss(trainer, outputs).hex()
         self._note_state("after", trainer, pl_module)
         self._report(self._seen)
         raise ExaminedError(f"batch {self._index} was looked into")

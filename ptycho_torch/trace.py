@@ -5,14 +5,19 @@ The file is JSON Lines, only ever appended to; a line that a death has torn is l
 
 from __future__ import annotations
 
+import base64
 import dataclasses
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-__all__ = ["TRACE", "Parting", "TraceLine", "find_parting", "read_trace"]
+__all__ = ["TRACE", "Parting", "TraceLine", "find_parting", "pack_sums", "read_trace", "state_before"]
 
 TRACE = "trace.jsonl"
+
+_SUM_BYTES = 3
+_SUM_CHARACTERS = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +30,10 @@ class TraceLine:
         Optimizer steps done after the batch.
     epoch, batch
         Which batch of which epoch, from zero.
+    state
+        Check sums of all weights and optimizer slots with which the batch began, four characters each.
+    names
+        What these are, in that order; as long as it may change, so before the first optimizer steps.
     data
         Digest of the batch: the numbers of its samples and all their values.
     loss
@@ -47,6 +56,8 @@ class TraceLine:
     rate: str | None = None
     weights: str | None = None
     tensors: Mapping[str, str] | None = None
+    state: str | None = None
+    names: Sequence[str] | None = None
 
     def to_json(self) -> str:
         """Render the line; what is None is left out."""
@@ -65,8 +76,9 @@ class Parting:
     step, epoch, batch
         Optimizer steps done before that batch, and which batch it is.
     kind
-        What differs first, in the order in which a step computes it: ``data``, ``loss``, ``gradient``,
-        ``rate``, ``weights``, a tensor's name, or ``length`` where one trace ends and the other goes on.
+        What differs first, in the order in which a step computes it: ``before/`` and the name of a weight or
+        optimizer slot, ``data``, ``loss``, ``gradient``, ``rate``, ``weights``, a tensor, or ``length``
+        where one trace ends and the other goes on.
     first, second
         The two values.
     agreed_step
@@ -84,6 +96,31 @@ class Parting:
 
 
 _COMPUTED = ("epoch", "batch", "data", "loss", "gradient", "rate", "weights")
+
+
+def pack_sums(sums: Sequence[int]) -> str:
+    """Shorten check sums of 64 bits to four characters each, and put them in a row."""
+    short = (hashlib.blake2b(one.to_bytes(8, "little"), digest_size=_SUM_BYTES).digest() for one in sums)
+    return base64.b64encode(b"".join(short)).decode("ascii")
+
+
+def state_before(lines: Sequence[TraceLine], index: int) -> dict[str, str]:
+    """Tell the check sum of every weight and optimizer slot before a batch, by name; empty if none is kept.
+
+    Parameters
+    ----------
+    lines
+        The trace.
+    index
+        Number of the batch's line.
+    """
+    packed = lines[index].state
+    if packed is None:
+        return {}
+    sums = [packed[at : at + _SUM_CHARACTERS] for at in range(0, len(packed), _SUM_CHARACTERS)]
+    earlier = (line.names for line in reversed(lines[: index + 1]))
+    names = next((one for one in earlier if one is not None and len(one) == len(sums)), None)
+    return dict(zip(names or [f"tensor {number}" for number in range(len(sums))], sums, strict=True))
 
 
 def read_trace(path: Path) -> list[TraceLine]:
@@ -109,7 +146,10 @@ def find_parting(first: Sequence[TraceLine], second: Sequence[TraceLine]) -> Par
     """Find the first place where two traces are not the same; None where there is none."""
     agreed = before = 0
     for index, (one, other) in enumerate(zip(first, second, strict=False)):
-        differing = next(_differences(one, other), None)
+        differing = next(_state_differences(first, second, index), None)
+        if one.state is not None and other.state is not None and differing is None:
+            agreed = before
+        differing = differing or next(_differences(one, other), None)
         if differing is not None:
             return Parting(index, before, one.epoch, one.batch, *differing, agreed)
         before = one.step
@@ -123,12 +163,24 @@ def find_parting(first: Sequence[TraceLine], second: Sequence[TraceLine]) -> Par
     return Parting(index, before, beyond.epoch, beyond.batch, "length", *lengths, agreed)
 
 
+def _state_differences(
+    first: Sequence[TraceLine], second: Sequence[TraceLine], index: int
+) -> Iterator[tuple[str, str, str]]:
+    one, other = first[index], second[index]
+    if one.state is None or other.state is None or (one.state, one.names) == (other.state, other.names):
+        return
+    yield from _named("before/", state_before(first, index), state_before(second, index))
+
+
 def _differences(one: TraceLine, other: TraceLine) -> Iterator[tuple[str, str, str]]:
     for name in _COMPUTED:
         first, second = getattr(one, name), getattr(other, name)
         if first != second:
             yield name, str(first), str(second)
-    here, there = one.tensors or {}, other.tensors or {}
+    yield from _named("", one.tensors or {}, other.tensors or {})
+
+
+def _named(prefix: str, here: Mapping[str, str], there: Mapping[str, str]) -> Iterator[tuple[str, str, str]]:
     for name in (*here, *(name for name in there if name not in here)):
         if here.get(name) != there.get(name):
-            yield name, here.get(name, "absent"), there.get(name, "absent")
+            yield f"{prefix}{name}", here.get(name, "absent"), there.get(name, "absent")

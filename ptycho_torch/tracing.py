@@ -16,9 +16,17 @@ from torch.optim import Optimizer
 from ptycho_torch.data.dataset import Batch
 from ptycho_torch.exact.digest import little_endian_bytes
 from ptycho_torch.exact.norm import gradient_norm
-from ptycho_torch.trace import TraceLine
+from ptycho_torch.trace import TraceLine, pack_sums
 
-__all__ = ["WEIGHTS_EVERY", "TraceFile", "batch_digest", "batch_loss", "named_state", "tensors_digest"]
+__all__ = [
+    "WEIGHTS_EVERY",
+    "TraceFile",
+    "batch_digest",
+    "batch_loss",
+    "named_state",
+    "tensor_sums",
+    "tensors_digest",
+]
 
 WEIGHTS_EVERY = 10
 """Optimizer steps between two digests of all weights."""
@@ -37,6 +45,17 @@ class TraceFile(Callback):
         self._path = path
         self._gradient: float | None = None
         self._rate = math.nan
+        self._state = ""
+        self._names: list[str] | None = None
+
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int
+    ) -> None:
+        """Sum up the weights and the optimizer's slots with which the batch begins."""
+        named = list(named_state(pl_module, trainer.optimizers[0]))
+        self._state = pack_sums(tensor_sums(value for _, value in named))
+        # The optimizer makes its slots in its first step; from then on the names stay.
+        self._names = [name for name, _ in named] if trainer.global_step <= 1 else None
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
@@ -64,6 +83,8 @@ class TraceFile(Callback):
             rate=None if has_stepped is None else self._rate.hex(),
             weights=tensors_digest(pl_module.state_dict().values()) if strides else None,
             tensors=_digests(trainer, pl_module) if trainer.is_last_batch else None,
+            state=self._state,
+            names=self._names,
         )
         with self._path.open("a", encoding="ascii") as stream:
             stream.write(line.to_json() + "\n")
@@ -91,6 +112,24 @@ def named_state(module: LightningModule, optimizer: Optimizer) -> Iterator[tuple
 
 def _digests(trainer: Trainer, module: LightningModule) -> dict[str, str]:
     return {name: tensors_digest((value,)) for name, value in named_state(module, trainer.optimizers[0])}
+
+
+def tensor_sums(tensors: Iterable[torch.Tensor]) -> list[int]:
+    """Add up the bits of each tensor as whole numbers of 64 bits, on the device where it is.
+
+    This is no digest: it does not tell one order of the numbers from another. It finds every changed bit, and
+    it is read off all the state before every batch, for which a digest would take too long.
+    """
+    sums = [_words(tensor).sum(dtype=torch.int64) for tensor in tensors]
+    return [one % 2**64 for one in torch.stack(sums).tolist()] if sums else []
+
+
+def _words(tensor: torch.Tensor) -> torch.Tensor:
+    # Channels last is how a network's weights are stored: the same order however they are, mostly uncopied.
+    ordered = tensor.detach().movedim(1, -1) if tensor.ndim == 4 else tensor.detach()
+    flat = ordered.contiguous().reshape(-1)
+    size = flat.numel() * flat.element_size()
+    return flat.view(torch.int64 if size % 8 == 0 else torch.int32 if size % 4 == 0 else torch.uint8)
 
 
 def tensors_digest(tensors: Iterable[torch.Tensor]) -> str:

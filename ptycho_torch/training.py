@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -89,7 +89,7 @@ def train_with_lightning(
     should_stop: Callable[[], bool] = lambda: False,
     continuation: Continuation | None = None,
     cadence: Cadence = DEFAULT_CADENCE,
-    examine: tuple[int, Callable[[dict[str, str]], None]] | None = None,
+    examine: tuple[int, Callable[[Mapping[str, str]], None]] | None = None,
 ) -> TrainingResult:
     """Train the network that `payload` describes.
 
@@ -111,8 +111,7 @@ def train_with_lightning(
     cadence
         How often such a state is saved. The caller removes the states when it needs them no more.
     examine
-        Number of a batch to look into, and who is told its tensors' digests. The training ends after it and
-        writes no file.
+        Number of a batch to look into, and who is told its tensors' digests. The training ends after it.
 
     Raises
     ------
@@ -139,13 +138,12 @@ def train_with_lightning(
         scaling=datamodule.scaling,
         max_offset_px=datamodule.max_offset_px if payload.model.gridsize > 1 else None,
     )
-    if examine is None:
-        roll_back(output, continuation)
+    roll_back(output, continuation)
     if continuation is not None:
         datamodule.set_position(continuation.epoch, continuation.batch)
     best, callbacks = _callbacks(payload, output, report, should_stop, cadence, continuation)
     if examine is not None:
-        best, callbacks = None, [BatchExamination(*examine)]
+        callbacks.append(BatchExamination(*examine))  # after the trace, which then holds that batch too
     trainer = build_trainer(
         payload.execution_config,
         payload.training.epochs,

@@ -6,9 +6,13 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from ptycho_torch.readers import Scan
-from ptycho_torch.trace import TraceLine, find_parting, read_trace
+from ptycho_torch.trace import TraceLine, find_parting, pack_sums, read_trace, state_before
+from ptycho_torch.tracing import tensor_sums
 from ptycho_torch.training import TrainingResult
 from tests.torch.small_training import MakePayload, fit
 
@@ -110,10 +114,62 @@ def test_the_trace_holds_the_gradient_before_it_is_clipped(make_payload: MakePay
     assert free[0].gradient == clipped[0].gradient
     parting = find_parting(free, clipped)
     assert parting is not None
-    assert (parting.step, parting.kind) == (1, "loss")
+    assert (parting.step, parting.kind.split("/")[0]) == (1, "before")
 
 
 def test_an_accumulated_batch_has_the_loss_that_it_has_alone(make_payload: MakePayload, scan: Scan) -> None:
     alone, _ = traced(make_payload, scan)
     accumulated, _ = traced(make_payload, scan, accum_steps=2)
     assert float.fromhex(accumulated[0].loss) == pytest.approx(float.fromhex(alone[0].loss), rel=1e-6)
+
+
+WITH_STATE = [
+    TraceLine(1, 0, 0, "a", "0x1p+0", state=pack_sums([1, 2]), names=["w", "b"]),
+    TraceLine(2, 0, 1, "b", "0x1p-1", state=pack_sums([3, 4]), names=["w", "b"]),
+    TraceLine(3, 0, 2, "c", "0x1p-2", state=pack_sums([5, 6])),
+]
+
+
+def test_the_state_before_a_batch_is_told_by_name() -> None:
+    assert state_before(WITH_STATE, 2) == {"w": pack_sums([5]), "b": pack_sums([6])}
+    assert state_before(WITH_STATE[2:], 0) == {"tensor 0": pack_sums([5]), "tensor 1": pack_sums([6])}
+    assert state_before(LINES, 0) == {}
+
+
+def test_a_weight_that_changed_between_two_steps_is_named_before_all_that_follows_from_it() -> None:
+    changed = dataclasses.replace(WITH_STATE[2], state=pack_sums([5, 7]), loss="other")
+    parting = find_parting(WITH_STATE, [*WITH_STATE[:2], changed])
+    assert parting is not None
+    assert (parting.line, parting.kind, parting.first) == (2, "before/b", pack_sums([6]))
+    assert parting.agreed_step == 1
+
+
+def test_the_state_before_a_batch_counts_as_agreed_where_it_is_the_same() -> None:
+    parting = find_parting(WITH_STATE, [*WITH_STATE[:2], dataclasses.replace(WITH_STATE[2], loss="other")])
+    assert parting is not None
+    assert (parting.kind, parting.agreed_step) == ("loss", 2)
+
+
+def test_a_trace_that_keeps_no_states_is_compared_by_the_rest() -> None:
+    without = [dataclasses.replace(line, state=None, names=None) for line in WITH_STATE]
+    assert find_parting(WITH_STATE, without) is None
+
+
+@given(st.integers(0, 34), st.integers(0, 31))
+def test_every_bit_of_a_tensor_counts_in_its_sum_however_it_is_stored(place: int, bit: int) -> None:
+    one = torch.arange(35, dtype=torch.float32)
+    other = one.clone()
+    other.view(torch.int32)[place] ^= -(2**31) if bit == 31 else 1 << bit
+    assert tensor_sums([one]) != tensor_sums([other])
+    images = torch.randn(2, 4, 3, 3, generator=torch.Generator().manual_seed(place))
+    last = images.to(memory_format=torch.channels_last)
+    assert tensor_sums([images]) == tensor_sums([last])
+
+
+def test_a_training_sums_up_all_its_state_before_every_batch(make_payload: MakePayload, scan: Scan) -> None:
+    lines, result = traced(make_payload, scan)
+    assert set(state_before(lines, 0)) == set(result.module.state_dict())
+    assert lines[-1].tensors is not None
+    assert list(state_before(lines, len(lines) - 1)) == list(lines[-1].tensors)
+    assert [line.names is not None for line in lines] == [True, True, False, False, False, False]
+    assert len({line.state for line in lines}) == len(lines)
