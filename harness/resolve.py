@@ -21,7 +21,7 @@ from ptycho_torch.errors import ConfigError
 from ptycho_torch.headers import ScanHeader
 from ptycho_torch.layers import DEFAULT_LAYERS, Layer, Merged, Origin, Place, Value, merge
 from ptycho_torch.payloads import TrainingPayload
-from ptycho_torch.simulate_config import ObjectConfig, ProbeConfig, ScanConfig, SimulateConfig
+from ptycho_torch.simulate_config import KINDS, SimulateConfig
 
 __all__ = ["Exactness", "FileSource", "Resolution", "ResolvedRun", "SimulatedSource", "resolve"]
 
@@ -35,12 +35,7 @@ _OWN_BLOCKS: Mapping[str, type[Any]] = {
 _IN_TRAIN: Mapping[str, str] = {"data.positions": "data.train.positions", "data.units": "data.train.units"}
 _FROM_DATA = ("data.positions", "data.units", "model.N")
 """Values that a scan tells where the spec does not."""
-_SIMULATION: Mapping[str, type[Any]] = {
-    "": SimulateConfig,
-    ".object": ObjectConfig,
-    ".probe": ProbeConfig,
-    ".scan": ScanConfig,
-}
+_INGREDIENTS = (*KINDS, "detector")
 
 
 @dataclass(frozen=True)
@@ -231,14 +226,16 @@ def _own_leaves(spec: RunSpec, found: Mapping[str, FoundScan], probed: Mapping[s
     for role, one in found.items():
         if one.simulated is not None:
             base = f"data.{role}.simulate"
-            blocks |= {f"{base}{part}": block for part, block in _SIMULATION.items()}
+            blocks[base] = SimulateConfig
+            parts = vars(one.simulated.simulate)
+            blocks |= {f"{base}.{part}": type(parts[part]) for part in _INGREDIENTS}
         else:
             keys |= {f"data.{role}.{name}" for name in SOURCE_KEYS}
             keys -= {"data.train.positions", "data.train.units"}
     for prefix, block in blocks.items():
         for field in dataclasses.fields(block):
             key = f"{prefix}.{field.name}" if prefix else field.name
-            if field.name in {"object", "probe", "scan"} and prefix.endswith("simulate"):
+            if field.name in _INGREDIENTS and prefix.endswith("simulate"):
                 continue
             keys.add(key)
             if field.default is not dataclasses.MISSING:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from harness.errors import HarnessError, Problem
 from harness.resolved import SimulatedSource
@@ -16,7 +16,7 @@ from harness.spec_check import near
 from harness.store import file_digest
 from ptycho_torch.errors import ConfigError, DataError
 from ptycho_torch.headers import ScanHeader, read_header
-from ptycho_torch.simulate_config import ObjectConfig, ProbeConfig, ScanConfig, SimulateConfig
+from ptycho_torch.simulate_config import KINDS, DetectorConfig, SimulateConfig
 
 __all__ = ["Fetch", "FoundScan", "data_folders", "find_sources"]
 
@@ -118,11 +118,11 @@ class _AbsentError(_SourceError):
 
 def _simulated(spec: RunSpec, key: str) -> FoundScan:
     base = f"{key}.simulate"
-    blocks = {"object": ObjectConfig, "probe": ProbeConfig, "scan": ScanConfig}
+    blocks = {name: _kind(spec, f"{base}.{name}", kinds) for name, kinds in KINDS.items()}
     try:
         parts = {
             name: block(**{field: value.value for field, value in spec.leaves(f"{base}.{name}").items()})
-            for name, block in blocks.items()
+            for name, block in {**blocks, "detector": DetectorConfig}.items()
         }
         own = {field: value.value for field, value in spec.leaves(base).items()}
         simulate = SimulateConfig(**own, **parts)
@@ -130,11 +130,11 @@ def _simulated(spec: RunSpec, key: str) -> FoundScan:
         raise _SourceError(
             "\n".join(problem.split(": ", 1)[-1] for problem in error.problems), base
         ) from error
-    need = simulate.scan.needed_object_px(simulate.probe.N)
+    need = simulate.needed_object_px
     if need > simulate.object.size_px:
         sentence = (
             f"is {simulate.object.size_px}, but the scan needs an object of {need:g} px: enlarge it, "
-            "or lower scan.rows, scan.columns or scan.step_px"
+            f"or lower {_SIZE_OF_A_SCAN[simulate.scan.kind]}"
         )
         raise _SourceError(sentence, f"{base}.object.size_px")
     header = ScanHeader(
@@ -146,6 +146,27 @@ def _simulated(spec: RunSpec, key: str) -> FoundScan:
         object_shape=(simulate.object.size_px, simulate.object.size_px),
     )
     return FoundScan(header, simulated=SimulatedSource(simulate))
+
+
+_SIZE_OF_A_SCAN = {
+    "raster": "scan.rows, scan.columns or scan.step_px",
+    "fermat": "scan.n_positions or scan.step_px",
+}
+
+
+def _kind(spec: RunSpec, block: str, kinds: Mapping[str, type[Any]]) -> type[Any]:
+    """Return the class of the chosen kind's options; options of other kinds are refused, all at once."""
+    name = spec.get(f"{block}.kind", next(iter(kinds)))
+    legal = [field.name for field in dataclasses.fields(kinds[name])]
+    strangers = [field for field in spec.leaves(block) if field not in legal]
+    if strangers:
+        listed = ", ".join(option for option in legal if option != "kind")
+        is_one = len(strangers) == 1
+        fault = "is no option" if is_one else "are no options"
+        cure = f"leave {'it' if is_one else 'them'} out (legal: {listed})"
+        sentence = f"{', '.join(strangers)} {fault} of the kind {name}: {cure}"
+        raise _SourceError(sentence, f"{block}.{strangers[0]}")
+    return kinds[name]
 
 
 def _file(spec: RunSpec, key: str, folders: Sequence[Path], fetch: Fetch | None) -> FoundScan | None:

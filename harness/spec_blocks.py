@@ -17,7 +17,14 @@ from ptycho_torch.config import (
     PyTorchExecutionConfig,
     TrainingConfig,
 )
-from ptycho_torch.simulate_config import ObjectConfig, ProbeConfig, ScanConfig, SimulateConfig
+from ptycho_torch.simulate_config import (
+    KINDS,
+    DetectorConfig,
+    ObjectConfig,
+    ProbeConfig,
+    ScanConfig,
+    SimulateConfig,
+)
 from ptycho_torch.validation import frozen_config
 
 __all__ = [
@@ -209,14 +216,23 @@ def _leaves(block: type[Any], *, without: tuple[str, ...] = ()) -> dict[str, Spe
     return {name: SpecLeaf(block, name) for name in block.__dataclass_fields__ if name not in without}
 
 
+def _leaves_of_kinds(shared: type[Any], ingredient: str) -> dict[str, SpecLeaf | Tree]:
+    """Return the keys of all kinds; which of them belong to the chosen kind is judged when it is known."""
+    found: dict[str, SpecLeaf | Tree] = {}
+    for block in (shared, *KINDS[ingredient].values()):
+        found = {**_leaves(block), **found}
+    return {name: found[name] for name in sorted(found, key=lambda name: name != "kind")}
+
+
 @functools.cache
 def spec_tree() -> Tree:
     """Return every legal key of a spec: blocks as mappings, values as leaves."""
     simulate: dict[str, SpecLeaf | Tree] = {
         **_leaves(SimulateConfig),
-        "object": _leaves(ObjectConfig),
-        "probe": _leaves(ProbeConfig),
-        "scan": _leaves(ScanConfig),
+        "object": _leaves_of_kinds(ObjectConfig, "object"),
+        "probe": _leaves_of_kinds(ProbeConfig, "probe"),
+        "scan": _leaves_of_kinds(ScanConfig, "scan"),
+        "detector": _leaves(DetectorConfig),
     }
     optional = _leaves(SourceBlock)
     scan = {name: leaf for name, leaf in optional.items() if name != "required"}

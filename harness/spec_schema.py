@@ -34,6 +34,7 @@ _PARTS: Mapping[str, str] = {
     "object": "The object that is scanned",
     "probe": "The illumination",
     "scan": "Where the probe is put",
+    "detector": "What the detector does to the frames",
 }
 
 
@@ -81,10 +82,12 @@ def _leaf(name: str, leaf: SpecLeaf) -> dict[str, Any]:
 
 
 def describe_fields(block: type[Any]) -> dict[str, str]:
-    """Read each field's meaning from the ``Parameters`` section of a block's docstring."""
-    text = inspect.getdoc(block) or ""
-    _, _, section = text.partition("Parameters\n----------\n")
+    """Read each field's meaning from the ``Parameters`` sections of a block and of what it extends."""
     found: dict[str, str] = {}
+    for parent in block.__bases__:
+        found |= describe_fields(parent)
+    text = inspect.cleandoc(block.__doc__ or "")
+    _, _, section = text.partition("Parameters\n----------\n")
     for entry in re.split(r"\n(?=\S)", section):
         names, _, description = entry.partition("\n")
         meaning = " ".join(description.split()).replace("``", "").replace("`", "")

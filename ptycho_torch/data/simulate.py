@@ -2,17 +2,33 @@
 
 from __future__ import annotations
 
-import numpy as np
-from scipy import ndimage
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
 
+import numpy as np
+
+from ptycho_torch.data.objects import draw_object
 from ptycho_torch.errors import DataError
 from ptycho_torch.exact.seeding import generator
-from ptycho_torch.physics.probe import annular_probe
+from ptycho_torch.physics.probe import annular_probe, disk_probe, gaussian_probe, with_modes
 from ptycho_torch.physics.simulation import simulate_frames
 from ptycho_torch.readers.scan import Scan
-from ptycho_torch.simulate_config import ObjectConfig, ScanConfig, SimulateConfig
+from ptycho_torch.simulate_config import (
+    AnnularProbe,
+    DetectorConfig,
+    DiskProbe,
+    FermatScan,
+    GaussianProbe,
+    ProbeConfig,
+    RasterScan,
+    ScanConfig,
+    SimulateConfig,
+)
 
-__all__ = ["dead_leaves", "scan_corners_px", "simulate_scan"]
+__all__ = ["illumination", "scan_corners_px", "simulate_scan"]
+
+_GOLDEN_ANGLE_RAD = math.pi * (3 - math.sqrt(5))
 
 
 def simulate_scan(config: SimulateConfig) -> Scan:
@@ -29,89 +45,109 @@ def simulate_scan(config: SimulateConfig) -> Scan:
     DataError
         If the scan leaves the object.
     """
-    probe = annular_probe(
-        config.probe.N,
-        pupil_radius_px=config.probe.pupil_radius_px,
-        stop_fraction=config.probe.stop_fraction,
-        defocus_waves=config.probe.defocus_waves,
-    )
-    obj = dead_leaves(config.object, generator(config.seed, "simulate", "object"))
-    corners = scan_corners_px(
-        config.scan, config.object.size_px, config.probe.N, generator(config.seed, "simulate", "positions")
-    )
+    if config.needed_object_px > config.object.size_px:
+        raise DataError(
+            f"the scan needs an object of {config.needed_object_px:g} px but object.size_px is "
+            f"{config.object.size_px}: enlarge the object or make the scan smaller"
+        )
+    probe = illumination(config.probe)
+    obj = draw_object(config.object, config.seed)
+    middle = (config.object.size_px - config.probe.N) / 2
+    corners = scan_corners_px(config.scan, middle, generator(config.seed, "simulate", "positions"))
     counts, scale = simulate_frames(
         obj, probe, corners, config.nphotons, generator(config.seed, "simulate", "photons")
     )
+    mask = _detect(config.detector, counts, generator(config.seed, "simulate", "detector"))
+    errors = generator(config.seed, "simulate", "position errors").normal(size=corners.shape)
     return Scan(
         diffraction=np.sqrt(counts).astype(np.float32),
-        corners_px=corners,
+        corners_px=corners + config.scan.position_error_px * errors,
         probe=(probe * np.sqrt(scale)).astype(np.complex64),
         units="count_amplitude",
-        mask=None,
+        mask=mask,
         object=obj,
         source="simulated scan",
     )
 
 
-def dead_leaves(config: ObjectConfig, randomness: np.random.Generator) -> np.ndarray:
-    """Draw an object of opaque discs that cover each other.
-
-    Parameters
-    ----------
-    config
-        Size, radii, blur and the ranges of amplitude and phase.
-    randomness
-        Source of the discs.
+def illumination(config: ProbeConfig) -> np.ndarray:
+    """Make the probe that a configuration describes.
 
     Returns
     -------
     numpy.ndarray
-        Object (H, W) complex64.
+        Probe (M, N, N) complex64, of unit power ``sum |P|**2`` over all modes.
+    """
+    return with_modes(_PROBES[type(config)](config), config.n_modes, config.mode_power_ratio)
 
-    References
+
+def _annular(config: AnnularProbe) -> np.ndarray:
+    return annular_probe(
+        config.N,
+        pupil_radius_px=config.pupil_radius_px,
+        stop_fraction=config.stop_fraction,
+        defocus_waves=config.defocus_waves,
+    )
+
+
+def _disk(config: DiskProbe) -> np.ndarray:
+    return disk_probe(
+        config.N, radius_px=config.radius_px, edge_px=config.edge_px, curvature_waves=config.curvature_waves
+    )
+
+
+def _gaussian(config: GaussianProbe) -> np.ndarray:
+    return gaussian_probe(config.N, fwhm_px=config.fwhm_px, curvature_waves=config.curvature_waves)
+
+
+def scan_corners_px(config: ScanConfig, middle_px: float, randomness: np.random.Generator) -> np.ndarray:
+    """Return the true corners (J, 2) of a scan: row by row, or from the centre outwards.
+
+    Parameters
     ----------
-    Lee, Mumford, Huang, Int. J. Comput. Vis. 41, 35 (2001): radii distributed as ``r**-3``.
+    config
+        Kind, step and the kind's own options.
+    middle_px
+        Corner in the middle of the scan, either axis, pixels.
+    randomness
+        Source of the jitter.
     """
-    side = config.size_px
-    largest = max(side / 4, config.min_radius_px)
-    rows, columns = np.mgrid[:side, :side].astype(np.float64)
-    amplitude, phase = np.zeros((side, side)), np.zeros((side, side))
-    bare = np.ones((side, side), dtype=bool)
-    while bare.any():
-        inverse_square = randomness.uniform(largest**-2, config.min_radius_px**-2)
-        radius = inverse_square**-0.5
-        row, column = randomness.uniform(-largest, side + largest, size=2)
-        drawn_amplitude = randomness.uniform(config.min_amplitude, config.max_amplitude)
-        drawn_phase = randomness.uniform(0, config.max_phase_rad)
-        seen = bare & ((rows - row) ** 2 + (columns - column) ** 2 <= radius**2)
-        amplitude[seen], phase[seen] = drawn_amplitude, drawn_phase
-        bare &= ~seen
-    if config.blur_px > 0:
-        amplitude = ndimage.gaussian_filter(amplitude, config.blur_px, mode="reflect")
-        phase = ndimage.gaussian_filter(phase, config.blur_px, mode="reflect")
-    return np.asarray(amplitude * np.exp(1j * phase), dtype=np.complex64)
+    return _POSITIONS[type(config)](config, middle_px, randomness)
 
 
-def scan_corners_px(
-    config: ScanConfig, object_side_px: int, N: int, randomness: np.random.Generator
-) -> np.ndarray:
-    """Return the corners (J, 2) of a jittered raster in the middle of the object, row by row.
-
-    Raises
-    ------
-    DataError
-        If the raster with its jitter and two pixels of margin is larger than the object.
-    """
+def _raster(config: RasterScan, middle_px: float, randomness: np.random.Generator) -> np.ndarray:
     span = np.array([config.rows - 1, config.columns - 1]) * config.step_px
-    need = config.needed_object_px(N)
-    if need > object_side_px:
-        raise DataError(
-            f"the scan needs an object of {need:g} px but object.size_px is {object_side_px}: enlarge the "
-            "object or lower scan.rows, scan.columns or scan.step_px"
-        )
-    first = (object_side_px - N - span) / 2
     raster = np.stack(
         np.meshgrid(np.arange(config.rows), np.arange(config.columns), indexing="ij"), axis=-1
     ).reshape(-1, 2)
     jitter = randomness.uniform(-config.jitter_px, config.jitter_px, size=raster.shape)
-    return np.asarray(first + raster * config.step_px + jitter)
+    return np.asarray(middle_px - span / 2 + raster * config.step_px + jitter)
+
+
+def _fermat(config: FermatScan, middle_px: float, randomness: np.random.Generator) -> np.ndarray:
+    number = np.arange(config.n_positions)
+    radius = config.step_px * np.sqrt(number / math.pi)
+    angle = number * _GOLDEN_ANGLE_RAD
+    return middle_px + np.stack([radius * np.sin(angle), radius * np.cos(angle)], axis=-1)
+
+
+def _detect(config: DetectorConfig, counts: np.ndarray, randomness: np.random.Generator) -> np.ndarray | None:
+    """Have dead pixels count nothing and full ones no more, in place; return the mask, if any is dead."""
+    if config.saturation_counts is not None:
+        np.minimum(counts, config.saturation_counts, out=counts)
+    if config.dead_pixel_fraction == 0:
+        return None
+    mask = randomness.uniform(size=counts.shape[1:]) >= config.dead_pixel_fraction
+    counts[:, ~mask] = 0
+    return mask
+
+
+_PROBES: Mapping[type[Any], Callable[[Any], np.ndarray]] = {
+    AnnularProbe: _annular,
+    DiskProbe: _disk,
+    GaussianProbe: _gaussian,
+}
+_POSITIONS: Mapping[type[Any], Callable[[Any, float, np.random.Generator], np.ndarray]] = {
+    RasterScan: _raster,
+    FermatScan: _fermat,
+}

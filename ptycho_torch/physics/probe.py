@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy import ndimage
 
-__all__ = ["annular_probe", "central_power_fraction"]
+__all__ = ["annular_probe", "central_power_fraction", "disk_probe", "gaussian_probe", "with_modes"]
 
 
 def annular_probe(
@@ -36,8 +37,99 @@ def annular_probe(
     phase = 2 * np.pi * defocus_waves * (radius / pupil_radius_px) ** 2
     pupil = transmission * np.exp(1j * phase)
     field = np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(pupil), norm="ortho"))
-    field /= np.sqrt(np.sum(np.abs(field) ** 2))
-    return field[None].astype(np.complex64)
+    return _of_unit_power(field)[None].astype(np.complex64)
+
+
+def disk_probe(N: int, *, radius_px: float, edge_px: float, curvature_waves: float) -> np.ndarray:
+    """Return an evenly lit disk.
+
+    Parameters
+    ----------
+    N
+        Side of the grid, pixels.
+    radius_px
+        Radius of the disk, pixels.
+    edge_px
+        Standard deviation of the Gaussian blur of its edge, pixels.
+    curvature_waves
+        Quadratic phase at the disk's edge, wavelengths.
+
+    Returns
+    -------
+    numpy.ndarray
+        Probe of one mode, (1, N, N) complex64, of unit power ``sum |P|**2``.
+    """
+    radius = _radius_px(N)
+    amplitude = ndimage.gaussian_filter(np.clip(radius_px - radius + 0.5, 0, 1), edge_px, mode="constant")
+    return _curved(amplitude, radius / radius_px, curvature_waves)
+
+
+def gaussian_probe(N: int, *, fwhm_px: float, curvature_waves: float) -> np.ndarray:
+    """Return a Gaussian beam.
+
+    Parameters
+    ----------
+    N
+        Side of the grid, pixels.
+    fwhm_px
+        Full width of the intensity at half its maximum, pixels.
+    curvature_waves
+        Quadratic phase where the intensity is half its maximum, wavelengths.
+
+    Returns
+    -------
+    numpy.ndarray
+        Probe of one mode, (1, N, N) complex64, of unit power ``sum |P|**2``.
+    """
+    scaled = _radius_px(N) / (fwhm_px / 2)
+    return _curved(np.exp(-0.5 * np.log(2) * scaled**2), scaled, curvature_waves)
+
+
+def with_modes(probe: np.ndarray, n_modes: int, power_ratio: float) -> np.ndarray:
+    """Add modes to a probe: its products with x, y, x**2, x y, ..., made orthogonal to all before them.
+
+    Parameters
+    ----------
+    probe
+        Probe of one mode, (1, N, N), complex.
+    n_modes
+        Number of modes to return.
+    power_ratio
+        Power of a mode over that of the mode before it.
+
+    Returns
+    -------
+    numpy.ndarray
+        Probe (M, N, N) complex64, of unit power over all modes; one mode is returned as it is.
+    """
+    if n_modes == 1:
+        return probe
+    N = probe.shape[-1]
+    x = (np.arange(N) - N / 2) / N
+    degrees = [(down, order - down) for order in range(n_modes) for down in range(order + 1)][:n_modes]
+    modes = np.stack([probe[0] * x[:, None] ** down * x[None, :] ** right for down, right in degrees])
+    flat = modes.reshape(n_modes, -1).astype(np.complex128)
+    kept: list[np.ndarray] = []
+    for mode in flat:
+        rest = mode - sum((np.vdot(one, mode) * one for one in kept), np.zeros_like(mode))
+        kept.append(rest / np.linalg.norm(rest))
+    powers = power_ratio ** np.arange(n_modes)
+    scaled = np.sqrt(powers / powers.sum())[:, None] * np.stack(kept)
+    return np.asarray(scaled.reshape(n_modes, N, N).astype(np.complex64))
+
+
+def _radius_px(N: int) -> np.ndarray:
+    index = np.arange(N, dtype=np.float64) - (N - 1) / 2
+    return np.asarray(np.hypot(index[:, None], index[None, :]))
+
+
+def _curved(amplitude: np.ndarray, scaled_radius: np.ndarray, curvature_waves: float) -> np.ndarray:
+    field = amplitude * np.exp(2j * np.pi * curvature_waves * scaled_radius**2)
+    return _of_unit_power(field)[None].astype(np.complex64)
+
+
+def _of_unit_power(field: np.ndarray) -> np.ndarray:
+    return np.asarray(field / np.sqrt(np.sum(np.abs(field) ** 2)))
 
 
 def central_power_fraction(probe: np.ndarray) -> float:

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from ptycho_torch.data.simulate import simulate_scan
 from ptycho_torch.exact.digest import tensor_digest
-from ptycho_torch.simulate_config import ObjectConfig, ScanConfig, SimulateConfig
+from ptycho_torch.simulate_config import DeadLeaves, RasterScan, SimulateConfig
 
 ROOT = Path(__file__).parents[2]
 N, ROWS, COLUMNS, SIZE_PX = 64, 5, 6, 96
@@ -104,7 +104,7 @@ def test_the_frames_were_predicted_in_so_many_batches(manifest: dict[str, Any]) 
 
 
 def test_the_image_is_as_large_as_whole_patches_and_not_as_their_windows(run: Path) -> None:
-    config = SimulateConfig(object=ObjectConfig(size_px=SIZE_PX), scan=ScanConfig(rows=ROWS, columns=COLUMNS))
+    config = SimulateConfig(object=DeadLeaves(size_px=SIZE_PX), scan=RasterScan(rows=ROWS, columns=COLUMNS))
     corners = simulate_scan(config).corners_px
     with np.load(run / "products" / "reconstruction.npz") as made:
         sides, coverage = made["object"].shape, made["coverage"]

@@ -13,14 +13,14 @@ from ptycho_torch.config_factory import create_training_payload
 from ptycho_torch.data.simulate import simulate_scan
 from ptycho_torch.payloads import TrainingPayload
 from ptycho_torch.readers import Scan, read_scan, save_scan
-from ptycho_torch.simulate_config import ObjectConfig, ScanConfig, SimulateConfig
+from ptycho_torch.simulate_config import DeadLeaves, RasterScan, SimulateConfig
 from tests.torch.small_training import SMALL, MakePayload
 
 
 @pytest.fixture(scope="session")
 def scan_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("scan") / "scan.npz"
-    config = SimulateConfig(scan=ScanConfig(rows=5, columns=5), object=ObjectConfig(size_px=90))
+    config = SimulateConfig(scan=RasterScan(rows=5, columns=5), object=DeadLeaves(size_px=90))
     save_scan(path, simulate_scan(config))
     return path
 

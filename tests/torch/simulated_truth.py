@@ -15,14 +15,14 @@ from ptycho_torch.exact.seeding import seed_everything
 from ptycho_torch.module import PtychoModule
 from ptycho_torch.physics.simulation import object_patches
 from ptycho_torch.readers.scan import Scan
-from ptycho_torch.simulate_config import ObjectConfig, ScanConfig, SimulateConfig
+from ptycho_torch.simulate_config import DeadLeaves, RasterScan, SimulateConfig
 
 
 @functools.cache
 def simulated() -> Scan:
     """Simulate a scan of 8 rows and 9 columns whose positions are no whole pixels."""
     config = SimulateConfig(
-        object=ObjectConfig(size_px=110), scan=ScanConfig(rows=8, columns=9), nphotons=1e6, seed=1
+        object=DeadLeaves(size_px=110), scan=RasterScan(rows=8, columns=9), nphotons=1e6, seed=1
     )
     scan = simulate_scan(config)
     for array in (scan.diffraction, scan.corners_px):

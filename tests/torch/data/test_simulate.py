@@ -1,19 +1,29 @@
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from ptycho_torch.data.simulate import dead_leaves, scan_corners_px, simulate_scan
+from ptycho_torch.data.simulate import illumination, scan_corners_px, simulate_scan
 from ptycho_torch.errors import DataError
 from ptycho_torch.exact.seeding import generator
 from ptycho_torch.physics.simulation import object_patches
 from ptycho_torch.readers.scan import Scan, scan_digest
-from ptycho_torch.simulate_config import ObjectConfig, ScanConfig, SimulateConfig
+from ptycho_torch.simulate_config import (
+    KINDS,
+    DeadLeaves,
+    DetectorConfig,
+    FermatScan,
+    ProbeConfig,
+    RasterScan,
+    SimulateConfig,
+)
 
 
 def _config(seed: int = 3, nphotons: float = 1e6) -> SimulateConfig:
     return SimulateConfig(
-        object=ObjectConfig(size_px=90), scan=ScanConfig(rows=4, columns=5), nphotons=nphotons, seed=seed
+        object=DeadLeaves(size_px=90), scan=RasterScan(rows=4, columns=5), nphotons=nphotons, seed=seed
     )
 
 
@@ -54,33 +64,74 @@ def test_the_scan_explains_itself(scan: Scan):
     assert shuffled > 3 * r_factor
 
 
-def test_dead_leaves_fill_the_ranges_that_were_asked_for():
-    config = ObjectConfig(size_px=128, max_phase_rad=1.2, min_amplitude=0.6, max_amplitude=1.0)
-    obj = dead_leaves(config, generator(1, "object"))
-    assert np.abs(obj).min() >= 0.6 - 1e-6
-    assert np.abs(obj).max() <= 1.0 + 1e-6
-    assert -1e-6 <= np.angle(obj).min() < 0.3
-    assert 0.9 < np.angle(obj).max() <= 1.2 + 1e-6
-
-
-def test_no_leaf_is_smaller_than_the_smallest_radius():
-    config = ObjectConfig(size_px=128, min_radius_px=8, blur_px=0)
-    large = dead_leaves(config, generator(1, "object"))
-    small = dead_leaves(ObjectConfig(size_px=128, min_radius_px=3, blur_px=0), generator(1, "object"))
-    assert len(np.unique(large)) < len(np.unique(small)) / 2
-
-
 def test_positions_are_a_raster_within_the_jitter():
-    config = ScanConfig(rows=5, columns=7, step_px=4.0, jitter_px=1.0)
-    corners = scan_corners_px(config, 110, 64, generator(0, "positions"))
-    still = scan_corners_px(ScanConfig(rows=5, columns=7, jitter_px=0.0), 110, 64, generator(0, "positions"))
+    config = RasterScan(rows=5, columns=7, step_px=4.0, jitter_px=1.0)
+    corners = scan_corners_px(config, 23.0, generator(0, "positions"))
+    still = scan_corners_px(RasterScan(rows=5, columns=7, jitter_px=0.0), 23.0, generator(0, "positions"))
     assert np.abs(corners - still).max() <= 1.0
     assert np.abs(corners - still).max() > 0.7
     assert np.allclose(still[7] - still[0], [4.0, 0.0])
     assert np.allclose(still[1] - still[0], [0.0, 4.0])
-    assert np.allclose(still.mean(axis=0), (110 - 64) / 2)
+    assert np.allclose(still.mean(axis=0), 23.0)
 
 
-def test_a_scan_larger_than_the_object_is_refused():
-    with pytest.raises(DataError, match=r"object\.size_px is 70"):
-        simulate_scan(SimulateConfig(object=ObjectConfig(size_px=70)))
+def test_a_spiral_covers_its_disc_evenly():
+    corners = scan_corners_px(FermatScan(n_positions=400, step_px=5.0), 50.0, generator(0, "positions"))
+    radius = np.hypot(*(corners - 50.0).T)
+    assert radius.max() <= FermatScan(n_positions=400, step_px=5.0).reach_px / 2
+    # As many positions inside any radius as its area holds cells of the squared step.
+    for fraction in (0.25, 0.5, 0.75):
+        inside = np.count_nonzero(radius < fraction * radius.max())
+        assert inside == pytest.approx(np.pi * (fraction * radius.max()) ** 2 / 25, abs=3)
+    distances = np.hypot(*np.moveaxis(corners[:, None] - corners[None], -1, 0)) + 1e9 * np.eye(400)
+    assert distances[10:].min() > 0.8 * 5.0  # the innermost turns are closer
+
+
+@pytest.mark.parametrize("kind", KINDS["scan"].values(), ids=KINDS["scan"])
+@pytest.mark.parametrize("spare_px", [0, -1])
+def test_an_object_of_the_needed_size_is_just_large_enough(kind: type[RasterScan], spare_px: int):
+    scan = kind(**({"rows": 4, "columns": 4} if kind is RasterScan else {"n_positions": 16}))
+    need = SimulateConfig(scan=scan).needed_object_px
+    config = SimulateConfig(scan=scan, object=DeadLeaves(size_px=int(np.ceil(need)) + spare_px))
+    if spare_px < 0:
+        with pytest.raises(DataError, match=rf"object\.size_px is {config.object.size_px}"):
+            simulate_scan(config)
+    else:
+        assert simulate_scan(config).n_frames == 16
+
+
+@pytest.mark.parametrize("kind", KINDS["probe"].values(), ids=KINDS["probe"])
+@pytest.mark.parametrize("n_modes", [1, 3, 6])
+def test_modes_are_orthogonal_and_their_powers_fall_by_the_ratio(kind: type[ProbeConfig], n_modes: int):
+    probe = illumination(kind(n_modes=n_modes, mode_power_ratio=0.5)).astype(np.complex128)
+    assert probe.shape == (n_modes, 64, 64)
+    products = np.einsum("mij,nij->mn", probe.conj(), probe)
+    expected = 0.5 ** np.arange(n_modes)
+    assert np.allclose(products, np.diag(expected / expected.sum()), atol=1e-6)
+
+
+def test_recorded_positions_are_wrong_by_the_position_error_and_the_frames_are_not():
+    config, small = _config(), RasterScan(rows=4, columns=5)
+    exact = simulate_scan(config)
+    wrong = simulate_scan(dataclasses.replace(config, scan=dataclasses.replace(small, position_error_px=0.5)))
+    assert np.array_equal(wrong.diffraction, exact.diffraction)
+    assert (wrong.corners_px - exact.corners_px).std() == pytest.approx(0.5, rel=0.35)
+
+
+def test_dead_pixels_count_nothing_and_are_masked():
+    config = dataclasses.replace(_config(), detector=DetectorConfig(dead_pixel_fraction=0.05))
+    scan, whole = simulate_scan(config), simulate_scan(_config())
+    assert scan.mask is not None
+    assert 0.02 < 1 - scan.mask.mean() < 0.09
+    assert not scan.diffraction[:, ~scan.mask].any()
+    assert np.array_equal(scan.diffraction[:, scan.mask], whole.diffraction[:, scan.mask])
+
+
+def test_a_saturated_pixel_shows_the_largest_count():
+    whole = simulate_scan(_config())
+    largest = int((whole.diffraction.astype(np.float64) ** 2).max() / 4)
+    config = dataclasses.replace(_config(), detector=DetectorConfig(saturation_counts=largest))
+    counts = simulate_scan(config).diffraction.astype(np.float64) ** 2
+    assert counts.max() == pytest.approx(largest, rel=1e-6)
+    is_below = whole.diffraction**2 < largest * 0.999
+    assert np.allclose(counts[is_below], whole.diffraction[is_below].astype(np.float64) ** 2)

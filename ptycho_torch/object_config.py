@@ -1,0 +1,140 @@
+"""The kinds of objects that a simulated scan may have, each with its own options. Needs no torch."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ptycho_torch.config import PositiveFloat, frozen_config
+
+__all__ = [
+    "DeadLeaves",
+    "GaussianField",
+    "Lines",
+    "NonNegativeFloat",
+    "ObjectConfig",
+    "Picture",
+    "SiemensStar",
+]
+
+NonNegativeFloat = Annotated[float, Field(ge=0)]
+UnitFraction = Annotated[float, Field(ge=0, le=1)]
+PictureName = Literal[
+    "astronaut", "brick", "camera", "cell", "chelsea", "coffee", "coins", "grass", "gravel", "moon"
+]  # fmt: skip
+
+
+@frozen_config
+class ObjectConfig:
+    """The object that is scanned: what all kinds share.
+
+    Parameters
+    ----------
+    kind
+        ``dead_leaves``: overlapping discs of random radius, amplitude and phase. ``lines``: random lines,
+        sharp and blurred, without phase. ``gaussian_field``: smooth random amplitude and phase.
+        ``siemens_star``: spokes around a centre. ``picture``: photographs as amplitude and as phase.
+    size_px
+        Side of the square object grid, pixels.
+    """
+
+    kind: Literal["dead_leaves", "lines", "gaussian_field", "siemens_star", "picture"] = "dead_leaves"
+    size_px: Annotated[int, Field(ge=32, le=4096)] = 166
+
+
+@frozen_config
+class _Contrast(ObjectConfig):
+    """An object whose amplitude and phase fill ranges.
+
+    Parameters
+    ----------
+    max_phase_rad
+        Largest phase, radians; phases fill 0 to this value.
+    min_amplitude, max_amplitude
+        Range of the transmission amplitude.
+    """
+
+    max_phase_rad: NonNegativeFloat = 1.2
+    min_amplitude: UnitFraction = 0.6
+    max_amplitude: UnitFraction = 1.0
+
+
+@frozen_config
+class DeadLeaves(_Contrast):
+    """Overlapping discs.
+
+    Parameters
+    ----------
+    min_radius_px
+        Radius of the smallest disc, pixels.
+    blur_px
+        Standard deviation of the Gaussian blur that softens the edges, pixels.
+    """
+
+    kind: Literal["dead_leaves"] = "dead_leaves"
+    min_radius_px: PositiveFloat = 5.0
+    blur_px: NonNegativeFloat = 1.0
+
+
+@frozen_config
+class Lines(ObjectConfig):
+    """Random lines of one pixel, sharp and blurred: the object of the published SIM-LINES table.
+
+    Parameters
+    ----------
+    n_lines
+        Number of lines that are drawn, over four times the object's area.
+    number
+        Which object it is of those that are drawn one after another from the same seed, from zero.
+    """
+
+    kind: Literal["lines"] = "lines"
+    n_lines: Annotated[int, Field(ge=1, le=100_000)] = 400
+    number: Annotated[int, Field(ge=0, le=1000)] = 0
+
+
+@frozen_config
+class GaussianField(_Contrast):
+    """Two independent smooth random fields.
+
+    Parameters
+    ----------
+    correlation_px
+        Standard deviation of the Gaussian that smooths white noise, pixels.
+    """
+
+    kind: Literal["gaussian_field"] = "gaussian_field"
+    correlation_px: PositiveFloat = 4.0
+
+
+@frozen_config
+class SiemensStar(_Contrast):
+    """Spokes around the centre of the object, thinner than the outermost tenth of it.
+
+    Parameters
+    ----------
+    n_spokes
+        Number of spokes; between two of them the gap is as wide as they are.
+    blur_px
+        Standard deviation of the Gaussian blur that softens the edges, pixels.
+    """
+
+    kind: Literal["siemens_star"] = "siemens_star"
+    n_spokes: Annotated[int, Field(ge=2, le=1000)] = 36
+    blur_px: NonNegativeFloat = 1.0
+
+
+@frozen_config
+class Picture(_Contrast):
+    """Two of scikit-image's photographs, brought to the object's size.
+
+    Parameters
+    ----------
+    amplitude_picture, phase_picture
+        The photograph whose grey values become amplitude, and the one that becomes phase.
+    """
+
+    kind: Literal["picture"] = "picture"
+    amplitude_picture: PictureName = "camera"
+    phase_picture: PictureName = "moon"
