@@ -18,6 +18,7 @@ from ptycho_torch.losses import LOSSES, Loss
 from ptycho_torch.metrics import compare_aligned, mean_frame, poisson_r_factor, r_factor
 from ptycho_torch.readers.scan import Scan
 from ptycho_torch.stitching import Reconstruction
+from ptycho_torch.upstream_metrics import upstream_figures
 
 __all__ = ["Evaluation", "evaluate", "with_reference"]
 
@@ -134,7 +135,7 @@ def evaluate(
         aligned = align_with_truth(
             reconstruction.object, reconstruction.coverage, reconstruction.frame_origin_px, scan.object
         )
-        metrics |= compare_aligned(aligned)
+        metrics |= compare_aligned(aligned) | upstream_figures(aligned.object, aligned.truth)
     return Evaluation(metrics, verdict, aligned)
 
 

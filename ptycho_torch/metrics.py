@@ -87,25 +87,25 @@ def _compare_images(name: str, image: FloatArray, truth: FloatArray, flat: float
     floor = (data_range * 1e-7) ** 2
     return {
         f"{name}_correlation": _correlate_contrast(image, truth, flat),
-        f"{name}_ssim": _structural_similarity(image, truth, data_range),
+        f"{name}_ssim": structural_similarity(image, truth, data_range),
         f"{name}_psnr_db": 10 * math.log10(data_range**2 / max(error, floor)),
     }
 
 
 def _correlate_contrast(image: FloatArray, truth: FloatArray, flat: float) -> float:
     # Without planes: else the ramp that alignment gives an empty image would follow the truth's own.
-    level = _without_plane(image)
-    return pearson(level, _without_plane(truth)) if level.std() > flat else 0.0
+    level = without_plane(image)
+    return pearson(level, without_plane(truth)) if level.std() > flat else 0.0
 
 
-def _without_plane(image: FloatArray) -> FloatArray:
+def without_plane(image: FloatArray) -> FloatArray:
     rows, columns = (np.arange(side) - (side - 1) / 2 for side in image.shape)
     row_slope = (image * rows[:, None]).sum() / ((rows**2).sum() * len(columns))
     column_slope = (image * columns[None, :]).sum() / ((columns**2).sum() * len(rows))
     return np.asarray(image - image.mean() - row_slope * rows[:, None] - column_slope * columns[None, :])
 
 
-def _structural_similarity(image: FloatArray, truth: FloatArray, data_range: float) -> float:
+def structural_similarity(image: FloatArray, truth: FloatArray, data_range: float) -> float:
     import skimage.metrics
 
     compare: Callable[..., Any] = skimage.metrics.structural_similarity
