@@ -141,6 +141,11 @@ def _exactness(one: Manifest, other: Manifest) -> Iterator[str]:
         yield f"profile {one.exactness.profile} -> {other.exactness.profile}"
     if one.exactness.threads != other.exactness.threads:
         yield f"threads {one.exactness.threads} -> {other.exactness.threads}"
+    was, now = (run.exactness.observed.get("known_answers") for run in (one, other))
+    if isinstance(was, dict) and isinstance(now, dict):
+        differing = [name for name in {**was, **now} if was.get(name) != now.get(name)]
+        if differing:
+            yield f"known answers {', '.join(differing)}: the processes compute with other kernels"
     images = [run.environment.image.id if run.environment.image else "none" for run in (one, other)]
     if images[0] != images[1]:
         yield f"image {images[0]} -> {images[1]}"

@@ -92,7 +92,8 @@ def environment(profile: str, threads: int) -> dict[str, str]:
         "OMP_DYNAMIC": "FALSE",
         "OMP_NUM_THREADS": number,
         "OMP_WAIT_POLICY": "passive",
-        "OPENBLAS_NUM_THREADS": number,
+        # OpenBLAS never takes more threads than there are cores; one is there everywhere.
+        "OPENBLAS_NUM_THREADS": "1",
         "PYTHONHASHSEED": "0",
         **_PORTABLE[profile],
     }

@@ -38,13 +38,16 @@ def known_answer_test() -> dict[str, str]:
             weight.to(memory_format=torch.channels_last),
             padding=1,
         ),
-        "conv2d_backward": lambda: _conv2d_backward(image, weight),
+        "conv2d_backward_data": lambda: _conv2d_backward(image, weight, 0),
+        "conv2d_backward_weights": lambda: _conv2d_backward(image, weight, 1),
         "max_pool2d": lambda: nn_functional.max_pool2d(image, 2),
         "matmul": lambda: real @ real.T,
+        "interpolation": lambda: _interpolation(image),
         "bmm": lambda: torch.bmm(image[0], image[0].transpose(1, 2)),
         "fft2": lambda: torch.view_as_real(torch.fft.fft2(waves, norm="ortho")),
         "ifft2": lambda: torch.view_as_real(torch.fft.ifft2(waves, norm="ortho")),
         "complex_abs": waves.abs,
+        "root_in_double": lambda: real.square().double().sqrt().float(),
         "exp": lambda: torch.exp(real),
         "log": lambda: torch.log(real.square() + 0.1),
         "sin": lambda: torch.sin(real * 9),
@@ -52,7 +55,10 @@ def known_answer_test() -> dict[str, str]:
         "sigmoid": lambda: torch.sigmoid(real),
         "silu": lambda: nn_functional.silu(real),
         "softplus": lambda: nn_functional.softplus(real),
+        "softmax": lambda: nn_functional.softmax(real, dim=-1),
+        "cos": lambda: torch.cos(real * 9),
         "lgamma": lambda: torch.lgamma(real.abs() * 50 + 1),
+        "lgamma_double": lambda: torch.lgamma(real.double().abs() * 50 + 1),
         "sum": lambda: image.sum(dim=(0, 1, 2, 3)),
         "mean_rows": lambda: image.mean(dim=(0, 2, 3)),
         "randn": _randn,
@@ -76,12 +82,21 @@ def _inputs() -> tuple[Tensor, Tensor]:
     return real, image
 
 
-def _conv2d_backward(image: Tensor, weight: Tensor) -> Tensor:
-    leaf = weight.clone().requires_grad_()
+def _conv2d_backward(image: Tensor, weight: Tensor, which: int) -> Tensor:
+    images, weights = (
+        leaf.to(memory_format=torch.channels_last, copy=True).requires_grad_() for leaf in (image, weight)
+    )
     with torch.enable_grad():
-        loss = nn_functional.conv2d(image, leaf, padding=1).square().mean()
-    gradient: Tensor = torch.autograd.grad(loss, leaf)[0]
+        loss = nn_functional.conv2d(images, weights, padding=1).square().mean()
+    gradient: Tensor = torch.autograd.grad(loss, (images, weights)[which])[0]
     return gradient
+
+
+def _interpolation(image: Tensor) -> Tensor:
+    # A patch is moved by one matrix for its rows and one for its columns.
+    grid = torch.arange(_SIDE + 4, dtype=torch.float32)
+    taps = torch.relu(1 - (grid[:, None] - grid[:_SIDE] - 1.3).abs())
+    return taps @ image @ taps.T
 
 
 def _randn() -> Tensor:

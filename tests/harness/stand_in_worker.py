@@ -72,7 +72,10 @@ outcome = Outcome(
     data=data,
     groups_digest=hashlib.sha256(b"groups").hexdigest(),
     seeds={"seed": 42},
-    exactness_observed={"threads": 1},
+    exactness_observed={
+        "threads": 1,
+        "known_answers": {"exp": "e", "matmul": "drifted" if behaviour == "drift" else "m"},
+    },
     environment={"source_digest": "0" * 64 if behaviour == "stale" else source_digest()},
     checkpoints=(CheckpointRecord("checkpoints/last.ckpt", 4, 2, None, file_digest(checkpoint), tensors),),
     final_tensor_digest=tensors,

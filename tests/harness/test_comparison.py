@@ -39,6 +39,7 @@ def test_changed_code_and_exactness_are_named(bench: Bench) -> None:
     found = compared(first.path, second.path)
     assert any("harness/plan.py (changed)" in sentence for sentence in found.code)
     assert any(sentence.startswith("threads 1 -> 2") for sentence in found.environment)
+    assert "known answers matmul: the processes compute with other kernels" in found.environment
     assert any(sentence.startswith("final_tensor_digest") for sentence in found.results)
 
 

@@ -18,6 +18,8 @@ import jsonschema
 import pytest
 import torch
 
+from harness.plan import worker_environment
+
 ROOT = Path(__file__).parents[2]
 SPEC = """\
 name: road
@@ -150,6 +152,22 @@ class TestOneRun:
         assert exactness["observed"]["num_threads"] == exactness["threads"] == 1
         assert exactness["observed"]["environment"]["PYTHONHASHSEED"] == "0"
         assert len(exactness["observed"]["known_answers"]) >= 20
+
+    def test_a_worker_in_another_environment_than_its_profile_s_stops_before_the_first_step(
+        self, first: Path, tmp_path: Path
+    ) -> None:
+        exactness = manifest(first)["exactness"]
+        for name in ("resolved.json", "inputs.json"):
+            shutil.copy(first / name, tmp_path / name)
+        right = worker_environment(exactness["profile"], exactness["threads"], os.environ, str(ROOT))
+        worker = [sys.executable, "-m", "harness.worker", str(tmp_path)]
+        answer = subprocess.run(worker, env=right | {"OMP_DYNAMIC": "TRUE"}, capture_output=True, check=False)
+        assert answer.returncode == 1
+        outcome = json.loads((tmp_path / "outcome.json").read_text())
+        assert outcome["status"] == "failed"
+        assert "is not in force: OMP_DYNAMIC is 'TRUE' instead of 'FALSE'" in outcome["error"]
+        left = {path.name for path in tmp_path.iterdir()}
+        assert not left & {"trace.jsonl", "metrics.csv", "checkpoints", "products"}
 
 
 class TestTheSameBits:

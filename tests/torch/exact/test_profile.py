@@ -33,10 +33,20 @@ def can_run(profile: str) -> bool:
     return platform.machine() == "x86_64" and flags >= REQUIRED_CPU_FLAGS[profile]
 
 
-def report(profile: str, threads: int, variables: dict[str, str]):
+TOO_LATE = """
+import os, sys, torch
+from torch.nn import functional
+functional.conv2d(torch.ones(4, 16, 24, 24), torch.ones(16, 16, 3, 3))
+torch.ones(64, 64) @ torch.ones(64, 64)
+from ptycho_torch.profiles import environment
+os.environ.update(environment(sys.argv[1], int(sys.argv[2])))
+"""
+
+
+def report(profile: str, threads: int, variables: dict[str, str], before: str = ""):
     inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LD_LIBRARY_PATH") if name in os.environ}
     finished = subprocess.run(
-        [sys.executable, "-c", REPORT, profile, str(threads)],
+        [sys.executable, "-c", before + REPORT, profile, str(threads)],
         env=inherited | variables | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
@@ -55,8 +65,11 @@ def test_a_profile_whose_environment_was_set_is_in_force(profile):
     assert (observed["num_threads"], observed["num_interop_threads"]) == (1, 1)
     assert observed["deterministic_algorithms"] is True
     assert observed["matmul_allow_tf32"] is False
-    if profile != "strict" and observed["mkl_cbwr_branch"] is not None:
-        assert observed["mkl_cbwr_branch"] == "compatible"
+    assert (observed["mkl_num_threads"], observed["openblas_num_threads"]) in [
+        (1, 1),
+        (None, 1),
+        (None, None),
+    ]
     assert len(observed["known_answers"]) > 20
 
 
@@ -66,6 +79,51 @@ def test_a_process_started_without_the_environment_is_refused_in_one_sentence():
     assert "MKL_CBWR is set to 'AVX2'" in sentence
     assert "before the process starts" in sentence
     assert "\n" not in sentence
+
+
+def needs_the_libraries(*names: str) -> None:
+    facts = observe()
+    absent = [name for name in names if facts[name] is None]
+    if absent:
+        pytest.skip(f"this build of torch or NumPy has no {', '.join(absent)}")
+
+
+@pytest.mark.skipif(not can_run("portable"), reason="this CPU has no AVX2")
+def test_what_the_libraries_were_told_too_late_is_seen_in_what_they_do():
+    needs_the_libraries("mkl_cbwr_branch", "onednn_convolution", "openblas_core")
+    wrong = {
+        "ATEN_CPU_CAPABILITY": "default",
+        "MKL_CBWR": "",
+        "ONEDNN_MAX_CPU_ISA": "SSE41",
+        "OPENBLAS_CORETYPE": "Nehalem",
+        "OPENBLAS_NUM_THREADS": "2",
+    }
+    sentence = report("portable", 1, environment("portable", 1) | wrong, before=TOO_LATE)
+    for told in (
+        "cpu_capability is observed as 'DEFAULT' instead of 'AVX2'",
+        "mkl_cbwr_branch is observed as 'off' instead of 'compatible'",
+        "onednn_convolution is observed as 'jit:sse41' instead of 'jit:avx2'",
+        "openblas_core is observed as 'Nehalem' instead of 'Haswell'",
+    ):
+        assert told in sentence
+    if len(os.sched_getaffinity(0)) > 1:
+        assert "openblas_num_threads is observed as 2 instead of 1" in sentence
+    # Every variable is right by now: only what was observed can have told.
+    assert not [name for name in wrong if f"{name} is" in sentence]
+
+
+@pytest.mark.skipif(not can_run("portable"), reason="this CPU has no AVX2")
+def test_numpy_above_the_profile_is_seen_in_what_it_does():
+    variables = environment("portable-sse", 1)
+    late = report("portable-sse", 1, variables | {"NPY_DISABLE_CPU_FEATURES": ""}, before=TOO_LATE)
+    assert "NumPy computes with X86_V3" in late
+    assert "observed" not in late
+
+
+def test_interop_threads_that_can_no_longer_be_changed_are_refused():
+    settled = "import torch; torch.set_num_interop_threads(2)\n"
+    sentence = report("strict", 1, environment("strict", 1), before=settled)
+    assert "needs one interop thread but torch already uses 2" in sentence
 
 
 def test_known_answers_repeat_and_leave_the_global_generator_alone():
