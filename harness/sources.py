@@ -199,6 +199,8 @@ def _file(spec: RunSpec, key: str, folders: Sequence[Path], fetch: Fetch | None)
         raise _SourceError(f"{name} cannot be read: {error.strerror}", place) from error
     if key == "data.reference" and header.object_shape is None:
         raise _SourceError(f"{path.name} holds no reference object (objectGuess)", place)
+    if key != "data.reference" and (unfit := header.unfit_for_far_field()):
+        raise _SourceError("\n".join(f"{path.name}: {sentence}" for sentence in unfit), place)
     header = dataclasses.replace(header, file=path.name)
     return FoundScan(header, path.resolve(), digest, path.stat().st_size, url)
 

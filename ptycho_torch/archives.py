@@ -20,7 +20,7 @@ from ptycho_torch.errors import DataError, DataFileNotFoundError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["ArrayHeader", "NpzArchive", "npz_members", "open_npz", "write_npz"]
+__all__ = ["ArrayHeader", "NpzArchive", "damage_reported", "npz_members", "open_npz", "write_npz"]
 
 MAX_UNPACKED_RATIO = 200
 """A file may unpack to this many times its size, or to the floor if that is more."""
@@ -95,7 +95,7 @@ class NpzArchive:
             raise DataError(f"{self.source}: {name} holds {held}, which are never read: store plain numbers")
         dtype = np.dtype(header.dtype)
         left = math.prod(header.shape)
-        with _damage_reported(self.source, name), self._file.open(f"{name}.npy") as stream:
+        with damage_reported(self.source, name), self._file.open(f"{name}.npy") as stream:
             parse_header(stream)
             while True:
                 count = min(left, max_items)
@@ -148,7 +148,7 @@ def open_npz(path: str | Path) -> Iterator[NpzArchive]:
         elif not magic.startswith(b"PK"):
             raise DataError(f"{path.name}: is no NPZ archive, neither plain nor compressed by bz2")
         packed_bytes = stream.seek(0, io.SEEK_END)
-        with _damage_reported(path.name, "the archive"):
+        with damage_reported(path.name, "the archive"):
             file = stack.enter_context(zipfile.ZipFile(stream))
         yield NpzArchive(file, path.name, packed_bytes)
 
@@ -179,7 +179,7 @@ def _unpacked(packed: IO[bytes], path: Path, stack: ExitStack) -> IO[bytes]:
     limit = max(UNPACKED_FLOOR_BYTES, MAX_UNPACKED_RATIO * path.stat().st_size)
     spool = tempfile.SpooledTemporaryFile(max_size=_SPOOL_BYTES)  # noqa: SIM115 - the caller's stack closes it
     stack.enter_context(spool)
-    with _damage_reported(path.name, "the bz2 stream"), bz2.open(packed) as stream:
+    with damage_reported(path.name, "the bz2 stream"), bz2.open(packed) as stream:
         while block := stream.read(_BLOCK_BYTES):
             if spool.tell() + len(block) > limit:
                 raise DataError(f"{path.name}: unpacks to more than {limit} bytes: no scan of its size does")
@@ -189,12 +189,13 @@ def _unpacked(packed: IO[bytes], path: Path, stack: ExitStack) -> IO[bytes]:
 
 
 @contextmanager
-def _damage_reported(source: str, what: str) -> Iterator[None]:
+def damage_reported(source: str, what: str, damage: tuple[type[Exception], ...] = _DAMAGE) -> Iterator[None]:
+    """Turn the errors by which a library notices a damaged file into a ``DataError``."""
     try:
         yield
     except DataError:
         raise
-    except _DAMAGE as error:
+    except damage as error:
         said = one_line(error, 200)
         raise DataError(
             f"{source}: {what} is damaged, or the file was cut short: fetch it again ({said})"
@@ -223,7 +224,7 @@ def _read_headers(file: zipfile.ZipFile, source: str, packed_bytes: int) -> dict
                 f"{source}: {shown} is compressed by method {info.compress_type}, which is not read: "
                 "write the file with numpy.savez or numpy.savez_compressed"
             )
-        with _damage_reported(source, shown), file.open(info) as stream:
+        with damage_reported(source, shown), file.open(info) as stream:
             if info.compress_type == zipfile.ZIP_STORED and info.compress_size != info.file_size:
                 raise EOFError(f"{info.file_size} bytes are stored in {info.compress_size}")
             headers[name] = read_array_header(stream, info)

@@ -7,12 +7,15 @@ import math
 import re
 import warnings
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import zipfile
+    from collections.abc import Iterator, Mapping
 
-__all__ = ["ArrayHeader", "one_line", "parse_header", "read_array_header"]
+    from numpy.typing import NDArray
+
+__all__ = ["NUMBERS", "Archive", "ArrayHeader", "one_line", "parse_header", "read_array_header"]
 
 MAX_HEADER_BYTES = 10_000
 """Longest npy header that is read, bytes; an honest one takes 128."""
@@ -21,7 +24,9 @@ _MAGIC = b"\x93NUMPY"
 _LENGTH_BYTES = {(1, 0): 2, (2, 0): 4}
 _KEYS = {"descr", "fortran_order", "shape"}
 _DTYPE = re.compile(r"[<>|=]?([biufcUO])([0-9]{0,9})")
-_NUMBERS = {"b": {1}, "i": {1, 2, 4, 8}, "u": {1, 2, 4, 8}, "f": {2, 4, 8}, "c": {8, 16}}
+_WHOLE = {1, 2, 4, 8}
+NUMBERS: Mapping[str, set[int]] = {"b": {1}, "i": _WHOLE, "u": _WHOLE, "f": {2, 4, 8}, "c": {8, 16}}
+"""Kind of numbers, one letter, to the bytes that they may take."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,21 @@ class ArrayHeader:
     checksum: int
 
 
+class Archive(Protocol):
+    """An open file of named arrays, which are read whole or piece by piece."""
+
+    source: str
+    members: Mapping[str, ArrayHeader]
+
+    def read(self, name: str, max_items: int | None = None) -> NDArray[Any]:
+        """Read one array, or no more than its first items, flat."""
+        ...
+
+    def blocks(self, name: str, max_items: int) -> Iterator[NDArray[Any]]:
+        """Read an array piece by piece, each flat."""
+        ...
+
+
 def read_array_header(stream: IO[bytes], info: zipfile.ZipInfo) -> ArrayHeader:
     """Read the header of an archive's member, and check that its data are as long as it says.
 
@@ -66,9 +86,9 @@ def read_array_header(stream: IO[bytes], info: zipfile.ZipInfo) -> ArrayHeader:
     match = _DTYPE.fullmatch(descr)
     kind = match.group(1) if match else "V"
     itemsize = int((match and match.group(2)) or 0) * (4 if kind == "U" else 1)
-    if kind in _NUMBERS and itemsize not in _NUMBERS[kind]:
+    if kind in NUMBERS and itemsize not in NUMBERS[kind]:
         kind = "V"
-    if kind in {*_NUMBERS, "U"}:
+    if kind in {*NUMBERS, "U"}:
         size = math.prod(shape) * itemsize
         if size != info.file_size - offset:
             there = info.file_size - offset

@@ -14,7 +14,7 @@ from ptycho_torch.variants import READERS
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from ptycho_torch.archives import NpzArchive
+    from ptycho_torch.array_headers import Archive
     from ptycho_torch.readers.scan import Scan
 
 __all__ = ["DataFormat", "HeaderCheck", "ScanHeader", "infer_units", "read_header"]
@@ -24,7 +24,8 @@ UNITS = ("count_amplitude", "count_intensity", "normalized_amplitude")
 POSITION_CONVENTIONS = ("ptychopinn", "center")
 MAX_FRAMES = 1 << 24
 MAX_SPAN_PX = 1 << 15
-_SAMPLE_ITEMS = 1 << 20
+SAMPLE_ITEMS = 1 << 20
+"""Values of a stack from which its units are told."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class ScanHeader:
     n_frames
         Number of frames.
     n_modes
-        Number of probe modes.
+        Number of probe modes; 0 when the file holds no probe.
     units
         What the frames hold, see ``DataConfig.units``; None when the file does not tell.
     are_units_stated
@@ -55,9 +56,14 @@ class ScanHeader:
         For k = 1, 2, ... the largest distance of a frame to its k-th nearest other one, pixels.
     object_shape
         Shape of the reference object; None without one.
+    pixel_size_m
+        Height and width of an object pixel, metres; None when the file does not tell.
+    fresnel_number
+        Least Fresnel number of what was measured, for data that are no far field; None for a far field, and
+        when the file does not tell.
     format, dtype, keys
-        ``npz`` (the project's own), ``tike`` or ``simulated``; numpy's name of the frames' type; the arrays'
-        names.
+        ``npz`` (the project's own), ``tike``, ``cxi`` or ``simulated``; numpy's name of the frames' type; the
+        arrays' names.
     """
 
     file: str | None
@@ -72,6 +78,8 @@ class ScanHeader:
     n_repeated_positions: int = 0
     neighbours_px: tuple[float, ...] = ()
     object_shape: tuple[int, int] | None = None
+    pixel_size_m: tuple[float, float] | None = None
+    fresnel_number: float | None = None
     format: str = "simulated"
     dtype: str = "<f4"
     keys: tuple[str, ...] = ()
@@ -80,6 +88,22 @@ class ScanHeader:
     def name(self) -> str:
         """The file's name without its folder, for messages and records."""
         return "the simulated scan" if self.file is None else Path(self.file).name
+
+    def unfit_for_far_field(self) -> list[str]:
+        """Say why the scan cannot be given to a model that propagates a known probe to the far field."""
+        problems = []
+        if self.fresnel_number is not None:
+            problems.append(
+                f"these are near-field data: light that overlaps from frame to frame has a Fresnel number of "
+                f"{self.fresnel_number:.0f} (its width * the detector's / wavelength / distance), where the "
+                f"far field of {self.N} pixels allows N/2 = {self.N // 2}: the models here are far-field"
+            )
+        if self.n_modes == 0:
+            problems.append(
+                "there is no probe: write one, complex of shape (N, N) or (M, N, N), as "
+                "entry_1/instrument_1/source_1/illumination"
+            )
+        return problems
 
 
 @dataclass(frozen=True)
@@ -93,10 +117,13 @@ class DataFormat:
         ``DataError`` when it has this one and anything is wrong with it.
     read
         Path, position convention and units to ``ptycho_torch.readers.Scan``; raises ``DataError``.
+    is_streamed
+        `read` takes ``hold``, see ``ptycho_torch.readers.frames.Hold``, and holds a few frames itself.
     """
 
     read_header: Callable[[Path], ScanHeader | None]
     read: Callable[..., Scan]
+    is_streamed: bool = False
 
 
 _ANY_OTHER = "npz"
@@ -157,7 +184,7 @@ def infer_units(sample: NDArray[Any]) -> str | None:
 class HeaderCheck:
     """Notes what is wrong with the members of one archive."""
 
-    def __init__(self, archive: NpzArchive) -> None:
+    def __init__(self, archive: Archive) -> None:
         self.archive = archive
         self.found: list[str] = []
         self.missing: list[str] = []
@@ -203,20 +230,25 @@ class HeaderCheck:
 
     def sample(self, name: str) -> NDArray[Any]:
         """Read the first frames' values, flat."""
-        return self.archive.read(name, _SAMPLE_ITEMS)
+        return self.archive.read(name, SAMPLE_ITEMS)
 
-    def extent(self, positions: NDArray[Any]) -> tuple[tuple[float, float], tuple[float, float]]:
-        """Return the smallest and the largest position (row, column) of a (J, 2) array; zeros without any."""
+    def extent(
+        self, positions: NDArray[Any], wanted: str = "pixels"
+    ) -> tuple[tuple[float, float], tuple[float, float]]:
+        """Return the smallest and the largest position (row, column), pixels; zeros without any.
+
+        `positions` is (J, 2), and `wanted` the unit in which the file should have them.
+        """
         import numpy as np
 
         if positions.size == 0 or not np.all(np.isfinite(positions)):
             return (0.0, 0.0), (0.0, 0.0)
         low, high = positions.min(axis=0).tolist(), positions.max(axis=0).tolist()
         if 0 < (span := max(high[0] - low[0], high[1] - low[1])) < 0.5:
-            self.found.append(f"the positions span {span:.3g} px: give them in pixels, not in metres")
+            self.found.append(f"the positions span {span:.3g} px: give them in {wanted}")
         elif span > MAX_SPAN_PX:
             self.found.append(
-                f"the positions span {span:.3g} px, but at most {MAX_SPAN_PX} are held: give them in pixels"
+                f"the positions span {span:.3g} px, but at most {MAX_SPAN_PX} are held: give them in {wanted}"
             )
         return (low[0], low[1]), (high[0], high[1])
 

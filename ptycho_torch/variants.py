@@ -53,6 +53,7 @@ LOGGERS = Registry(
 READERS = Registry(
     "data format",
     {
+        "cxi": "ptycho_torch.readers.cxi:CXI",
         "tike": "ptycho_torch.readers.tike:TIKE",
         "npz": "ptycho_torch.readers.npz:NPZ",
     },

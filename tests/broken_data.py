@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ptycho_torch.archives import write_npz
+from tests.broken_cxi import BROKEN_CXI, ODD_CXI
 
 __all__ = ["BROKEN", "ODD_BUT_LEGAL", "SPECS", "spec_for"]
 
@@ -285,6 +286,7 @@ BROKEN: Mapping[str, Make] = {
     "a_probe_for_each_frame": holding_tike(probe=np.ones((1, 5, 1, 1, SIDE, SIDE), complex)),
     "nan_in_counts": holding_tike(data=np.full((1, 5, SIDE, SIDE), np.nan, np.float32)),
     "nan_in_tikes_scan": holding_tike(scan=np.full((1, 5, 2), np.nan)),
+    **BROKEN_CXI,
 }
 """Name to what makes the file, at the path that it is given."""
 
@@ -305,6 +307,7 @@ ODD_BUT_LEGAL: Mapping[str, Make] = {
     "pickled_metadata": lambda path: np.savez(path, **arrays(), _metadata=np.array({}, dtype=object)),
     "a_record_that_nobody_needs": holding(notes=_RECORD),
     "tike": holding_tike(),
+    **ODD_CXI,
 }
 """The same for files that must be read."""
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
-from ptycho_torch.headers import read_header
+from ptycho_torch.headers import DataFormat, read_header
+from ptycho_torch.readers.frames import Hold, pieces
 from ptycho_torch.readers.scan import Scan, save_scan, scan_digest
 from ptycho_torch.variants import READERS
 
@@ -12,7 +15,12 @@ __all__ = ["READERS", "Scan", "read_scan", "save_scan", "scan_digest"]
 
 
 def read_scan(
-    path: str | Path, *, format: str | None = None, positions: str = "ptychopinn", units: str | None = None
+    path: str | Path,
+    *,
+    format: str | None = None,
+    positions: str = "ptychopinn",
+    units: str | None = None,
+    hold: Hold | None = None,
 ) -> Scan:
     """Read and check one scan.
 
@@ -26,6 +34,9 @@ def read_scan(
         Position convention, see ``DataConfig.positions``.
     units
         Measurement units, see ``DataConfig.units``; None takes what the file says or shows.
+    hold
+        Where the frames are kept; None keeps them in memory. Not every format can be read
+        without first being held as a whole.
 
     Raises
     ------
@@ -35,7 +46,11 @@ def read_scan(
         With all that is wrong with the data.
     """
     path = Path(path)
-    reader = READERS[read_header(path).format if format is None else format]
-    scan: Scan = reader.read(path, positions=positions, units=units)
+    reader: DataFormat = READERS[read_header(path).format if format is None else format]
+    told: dict[str, Any] = {} if hold is None or not reader.is_streamed else {"hold": hold}
+    scan = reader.read(path, positions=positions, units=units, **told)
+    if hold is not None and not reader.is_streamed:
+        stack = scan.diffraction
+        scan = dataclasses.replace(scan, diffraction=hold(pieces(stack), stack.shape))
     scan.check()
     return scan

@@ -14,6 +14,7 @@ from ptycho_torch.headers import ScanHeader
 __all__ = [
     "companion_problems",
     "complex_problems",
+    "nearest_px",
     "repeated_positions",
     "stack_problems",
     "value_problems",
@@ -61,15 +62,34 @@ def farthest_neighbours(positions_px: NDArray[np.float64]) -> tuple[float, ...]:
     return tuple(farthest.tolist())
 
 
+def nearest_px(positions_px: NDArray[np.float64]) -> float:
+    """Return how far a frame's nearest other one lies, in the middle case, pixels; 0 for a single frame.
+
+    Parameters
+    ----------
+    positions_px
+        (J, 2) positions, finite, pixels. Of a long scan not every frame is asked.
+    """
+    nearest = []
+    for row, column in positions_px[:: -(-len(positions_px) // _ASKED_FRAMES)]:
+        distance = np.hypot(positions_px[:, 0] - row, positions_px[:, 1] - column)
+        elsewhere = distance[distance > 0]
+        nearest += [float(elsewhere.min())] if elsewhere.size else []
+    return float(np.median(nearest)) if nearest else 0.0
+
+
 def companion_problems(
     n_frames: int,
     side: int,
     corners_px: NDArray[np.float64],
-    probe: NDArray[np.complex64],
+    probe: NDArray[np.complex64] | None,
     obj: NDArray[np.complex64] | None,
     mask: NDArray[Any] | None,
 ) -> list[str]:
-    """Say what is wrong with all of a ``Scan`` but its frames; the arrays are as described there."""
+    """Say what is wrong with all of a ``Scan`` but its frames; the arrays are as described there.
+
+    `probe` is None where a file holds none yet.
+    """
     problems = []
     if corners_px.shape != (n_frames, 2):
         number = len(corners_px) if corners_px.ndim else 0
@@ -81,8 +101,9 @@ def companion_problems(
         problems.append("positions hold NaN or infinity: give finite pixels")
     elif obj is not None and obj.ndim == 2:
         problems += _outside_problems(corners_px, side, (obj.shape[0], obj.shape[1]))
-    problems += complex_problems("probe", probe, (None, side, side))
-    if not problems and not np.any(probe):
+    if probe is not None:
+        problems += complex_problems("probe", probe, (None, side, side))
+    if not problems and probe is not None and not np.any(probe):
         problems.append("the probe is zero everywhere: it lights nothing")
     if obj is not None:
         problems += complex_problems("object", obj, (None, None))

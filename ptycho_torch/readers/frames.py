@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeAlias
 
+import numpy as np
 from numpy.typing import NDArray
 
-from ptycho_torch.archives import NpzArchive
+from ptycho_torch.array_headers import Archive
 
-__all__ = ["PIECE_FRAMES", "pieces", "stored_pieces"]
+__all__ = ["PIECE_FRAMES", "Hold", "held", "pieces", "stored_pieces"]
+
+Hold: TypeAlias = Callable[[Iterator[NDArray[np.float32]], tuple[int, int, int]], NDArray[np.float32]]
+"""Takes amplitudes piece by piece, and their shape (J, N, N), and gives what holds them, by rows."""
 
 PIECE_FRAMES = 64
 """Frames that are looked at together."""
+
+
+def held(amplitudes: Iterator[NDArray[np.float32]], shape: tuple[int, int, int]) -> NDArray[np.float32]:
+    """Keep all frames in memory."""
+    stack = np.empty(shape, dtype=np.float32)
+    first = 0
+    for piece in amplitudes:
+        stack[first : first + len(piece)] = piece
+        first += len(piece)
+    return stack
 
 
 def pieces(stack: NDArray[Any]) -> Iterator[NDArray[Any]]:
@@ -20,7 +34,7 @@ def pieces(stack: NDArray[Any]) -> Iterator[NDArray[Any]]:
     return (stack[first : first + PIECE_FRAMES] for first in range(0, len(stack), PIECE_FRAMES))
 
 
-def stored_pieces(archive: NpzArchive, name: str, shape: tuple[int, int, int]) -> Iterator[NDArray[Any]]:
+def stored_pieces(archive: Archive, name: str, shape: tuple[int, int, int]) -> Iterator[NDArray[Any]]:
     """Read the pieces of a stack one after the other; only one that is stored frame-last is held as a whole.
 
     Parameters

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from ptycho_torch.headers import (
     DIFFRACTION_KEYS,
     MAX_FRAMES,
     POSITION_CONVENTIONS,
+    SAMPLE_ITEMS,
     UNITS,
     DataFormat,
     HeaderCheck,
@@ -20,12 +20,14 @@ from ptycho_torch.headers import (
     infer_units,
 )
 from ptycho_torch.readers.contract import companion_problems, complex_problems, value_problems, with_geometry
-from ptycho_torch.readers.frames import stored_pieces
+from ptycho_torch.readers.frames import Hold, held, stored_pieces
 from ptycho_torch.readers.scan import Scan, raise_problems
-from ptycho_torch.readers.units import native, to_amplitude
+from ptycho_torch.readers.units import native, settle_units, to_amplitude
 
 
-def read_npz(path: Path, *, positions: str = "ptychopinn", units: str | None = None) -> Scan:
+def read_npz(
+    path: Path, *, positions: str = "ptychopinn", units: str | None = None, hold: Hold = held
+) -> Scan:
     """Read a scan from the project's NPZ format.
 
     Parameters
@@ -40,6 +42,8 @@ def read_npz(path: Path, *, positions: str = "ptychopinn", units: str | None = N
     units
         What the frames hold, see ``DataConfig.units``; None takes what the file says or, where it
         says nothing, what its values show.
+    hold
+        Where the frames are kept.
 
     Raises
     ------
@@ -53,11 +57,17 @@ def read_npz(path: Path, *, positions: str = "ptychopinn", units: str | None = N
         problems = _contradictions(header, positions, units)
         raise_problems(path.name, problems)
         units = units or (header.units if header.are_units_stated else None)
-        amplitude, units = to_amplitude(_diffraction(archive), units, problems)
+        name, shape = _diffraction_name(archive, []), (header.n_frames, header.N, header.N)
+        said = settle_units(native(archive.read(name, SAMPLE_ITEMS)), units, problems)
+        raise_problems(path.name, problems)
+        frames = (to_amplitude(native(piece), said) for piece in stored_pieces(archive, name, shape))
         half = header.N / 2 if positions == "ptychopinn" else (header.N - 1) / 2
-        scan = Scan(amplitude, _positions(archive) - half, *_companions(archive, header.N, units), path.name)
-    raise_problems(path.name, problems)
-    return scan
+        return Scan(
+            hold(frames, shape),
+            _positions(archive) - half,
+            *_companions(archive, header.N, said),
+            path.name,
+        )
 
 
 def _companions(
@@ -85,11 +95,6 @@ def _contradictions(header: ScanHeader, positions: str, units: str | None) -> li
             f"the file says that it holds {header.units!r}, but {units!r} is asked for: correct data.units"
         )
     return problems
-
-
-def _diffraction(archive: NpzArchive) -> NDArray[Any]:
-    name = next(name for name in DIFFRACTION_KEYS if name in archive.members)
-    return native(archive.read(name))
 
 
 def _positions(archive: NpzArchive) -> NDArray[np.float64]:
@@ -175,4 +180,4 @@ def _check_probe(shape: tuple[int, ...], side: int, found: list[str]) -> None:
         found.append(f"probeGuess has shape {shape}: there is no mode")
 
 
-NPZ = DataFormat(read_header=read_npz_header, read=read_npz)
+NPZ = DataFormat(read_header=read_npz_header, read=read_npz, is_streamed=True)

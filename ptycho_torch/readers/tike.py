@@ -13,14 +13,16 @@ from ptycho_torch.archives import NpzArchive, open_npz
 from ptycho_torch.errors import DataError
 from ptycho_torch.headers import DataFormat, HeaderCheck, ScanHeader
 from ptycho_torch.readers.contract import companion_problems, value_problems, with_geometry
-from ptycho_torch.readers.frames import stored_pieces
+from ptycho_torch.readers.frames import Hold, held, stored_pieces
 from ptycho_torch.readers.scan import Scan, raise_problems
 from ptycho_torch.readers.units import native, root_of_counts
 
 _MEMBERS = ("data", "scan", "probe")
 
 
-def read_tike(path: Path, *, positions: str = "ptychopinn", units: str | None = None) -> Scan:
+def read_tike(
+    path: Path, *, positions: str = "ptychopinn", units: str | None = None, hold: Hold = held
+) -> Scan:
     """Read a scan from tike's NPZ, plain or bz2-compressed.
 
     Parameters
@@ -32,6 +34,8 @@ def read_tike(path: Path, *, positions: str = "ptychopinn", units: str | None = 
         Without effect: the format's origin is arbitrary, so the two conventions cannot be told apart.
     units
         None or ``count_intensity``, which the format fixes.
+    hold
+        Where the frames are kept.
 
     Returns
     -------
@@ -53,10 +57,11 @@ def read_tike(path: Path, *, positions: str = "ptychopinn", units: str | None = 
                 f"units {units!r} are asked for but tike files hold counts (legal: count_intensity)"
             )
         raise_problems(path.name, problems)
-        _header(str(path), archive)
+        header = _header(str(path), archive)
+        shape = (header.n_frames, header.N, header.N)
         corners_px = _corners(archive)
         return Scan(
-            diffraction=_centred(native(archive.read("data"))[0]),
+            diffraction=hold((_centred(piece) for piece in stored_pieces(archive, "data", shape)), shape),
             corners_px=corners_px - corners_px.min(axis=0),
             probe=_probe(archive),
             units="count_intensity",
@@ -78,7 +83,7 @@ def _probe(archive: NpzArchive) -> NDArray[np.complex64]:
 
 
 def _centred(counts: NDArray[Any]) -> NDArray[np.float32]:
-    amplitude = root_of_counts(counts)
+    amplitude = root_of_counts(native(counts))
     for frame in amplitude:
         frame[...] = np.fft.fftshift(frame)
     return amplitude
@@ -136,4 +141,4 @@ def _header(file: str, archive: NpzArchive) -> ScanHeader:
     )
 
 
-TIKE = DataFormat(read_header=read_tike_header, read=read_tike)
+TIKE = DataFormat(read_header=read_tike_header, read=read_tike, is_streamed=True)

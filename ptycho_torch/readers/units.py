@@ -9,37 +9,28 @@ from numpy.typing import NDArray
 
 from ptycho_torch.headers import UNITS, infer_units
 
-_SAMPLE_ITEMS = 1 << 20
-
 
 def native(array: NDArray[Any]) -> NDArray[Any]:
     """Give an array in native byte order and C order; it is copied only where it is not so already."""
     return np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")
 
 
-def to_amplitude(
-    stack: NDArray[Any], units: str | None, problems: list[str]
-) -> tuple[NDArray[np.float32], str]:
-    """Turn stored frames into float32 amplitudes, or say why they are not what they are said to be.
+def settle_units(sample: NDArray[Any], units: str | None, problems: list[str]) -> str:
+    """Decide what stored frames hold, or say why they are not what they are said to be.
 
     Parameters
     ----------
-    stack
-        (J, N, N) real frames as stored.
+    sample
+        Values of the first frames as stored, real.
     units
-        What they hold, see ``DataConfig.units``; None infers it from the first frames.
+        What they hold, see ``DataConfig.units``; None infers it from the sample.
     problems
         Sentences are appended here.
-
-    Returns
-    -------
-    tuple
-        The amplitudes (the array itself where it already is one), and the units.
     """
-    shown = infer_units(stack.reshape(-1)[:_SAMPLE_ITEMS])
+    shown = infer_units(sample)
     units = units or shown
     if units == "count_intensity":
-        return root_of_counts(stack), units
+        return units
     if units not in UNITS:
         said = "its values do not tell" if units is None else f"{units!r} is none"
         problems.append(
@@ -47,11 +38,18 @@ def to_amplitude(
         )
     elif shown == "count_intensity":
         problems.append(
-            f"diffraction holds integers ({stack.dtype}) but is said to be in {units!r}: these look like "
+            f"diffraction holds integers ({sample.dtype}) but is said to be in {units!r}: these look like "
             "counts, set data.units to 'count_intensity'"
         )
+    return str(units)
+
+
+def to_amplitude(frames: NDArray[Any], units: str) -> NDArray[np.float32]:
+    """Turn stored frames (n, N, N) into float32 amplitudes."""
+    if units == "count_intensity":
+        return root_of_counts(frames)
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is found as such
-        return stack.astype(np.float32, copy=False), str(units)
+        return frames.astype(np.float32, copy=False)
 
 
 def root_of_counts(counts: NDArray[Any]) -> NDArray[np.float32]:

@@ -103,8 +103,3 @@ def test_the_measured_siemens_star_equals_its_converted_file():
     relative = [scan.corners_px - scan.corners_px[0] for scan in (original, converted)]
     np.testing.assert_allclose(relative[0], relative[1], rtol=0, atol=1e-4)
     assert converted.units == "count_amplitude"
-
-
-def test_a_near_field_file_without_reader_is_refused():
-    with pytest.raises(DataError, match="NPZ"):
-        read_scan(measured("PETRAIII_P25_Near_Field_Ptycho.cxi"))
