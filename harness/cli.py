@@ -159,35 +159,39 @@ def rerun_command(is_restored: bool, **choice: Any) -> ExitCode:
     if is_restored:
         restore_run(**choice)
     from harness.repeat import rerun_exit_code
-    from harness.verdict import judge
+    from harness.verification import verdict_on
 
-    recorded, finished = repeat_run("rerun", **choice)
+    recorded, finished, _ = repeat_run("rerun", **choice)
     close_run(finished)
-    compared = recorded.manifest.compared
-    click.echo(f"{'compared':<11}{judge(compared, finished.manifest.compared).headline}")
+    verdict = verdict_on((recorded.path, recorded.manifest), (finished.path, finished.manifest))
+    click.echo(f"{'compared':<11}{verdict.headline}")
     report_parting(recorded.path, finished.path)
-    return rerun_exit_code(compared, finished)
+    return rerun_exit_code(recorded.manifest.compared, finished)
 
 
 @cli.command("verify")
 @repeat_options
 @click.option("--files-only", is_flag=True, help="Only check the stored files and the data; train nothing.")
 def verify_command(files_only: bool, **choice: Any) -> ExitCode:
-    """Train RUN again in a new process and folder, and compare: bitwise, or which fact differs."""
-    from harness.verdict import judge
+    """Train RUN again in a new process and folder, and judge: bitwise, or where it diverged and what differs.
+
+    A record that contradicts itself is refused. Where the same bits are not promised (another processor under
+    `strict`, another graphics card) and figures move no more than rounding was measured to move them, the
+    verdict is `tolerance`, exit code 0 as for `bitwise`.
+    """
+    from harness.verification import verdict_on, verification_exit_code, verification_lines
 
     if files_only:
         return check_files(choice["run_name"], choice["runs_dir"], choice["data_dirs"])
-    recorded, finished = repeat_run("verify", **choice)
+    recorded, finished, contradictions = repeat_run("verify", **choice)
     if finished.manifest.status not in {"completed", "collapsed"}:
         return close_run(finished)
-    verdict = judge(recorded.manifest.compared, finished.manifest.compared)
-    click.echo(verdict.headline)
+    both = ((one.path, one.manifest) for one in (recorded, finished))
+    verdict = verdict_on(*both, contradictions=contradictions)
+    _print(verification_lines(verdict))
     report_parting(recorded.path, finished.path)
-    for sentence in verdict.sentences:
-        click.echo(f"  {sentence}")
     click.echo(f"repeated in {finished.path}")
-    return ExitCode.OK if verdict.is_bitwise else ExitCode.DIFFERS
+    return verification_exit_code(verdict)
 
 
 @cli.command("compare")

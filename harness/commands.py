@@ -102,14 +102,18 @@ def repeat_run(
     executor_name: str | None,
     image: str | None,
     regardless: bool,
-) -> tuple[Recorded, Finished]:
+) -> tuple[Recorded, Finished, tuple[str, ...]]:
     from harness.lookup import find_run
     from harness.placing import executor_for_run
     from harness.recorded import load, locate_data
     from harness.repeat import repeat
     from harness.screen import watching
+    from harness.soundness import refuse_contradictions
 
     recorded = load(find_run(run_name, runs_dir))
+    contradictions: tuple[str, ...] = ()
+    if kind == "verify":
+        contradictions = refuse_contradictions(recorded, regardless=regardless, warn=_note)
     executor = executor_for_run(recorded.path.name, recorded.manifest, executor_name, image, _note)
     found = locate_data(recorded, _data_folders(data_dirs), _fetcher(may_download=True))
     with watching() as look:
@@ -124,7 +128,7 @@ def repeat_run(
             look=look,
             warn=_note,
         )
-    return recorded, finished
+    return recorded, finished, contradictions
 
 
 def resume_run(
@@ -195,6 +199,7 @@ def restore_run(
 def check_files(run_name: str, runs_dir: Path, data_dirs: tuple[Path, ...]) -> ExitCode:
     from harness.lookup import find_run
     from harness.recorded import data_problems, load, locate_data
+    from harness.soundness import contradictions
 
     path = find_run(run_name, runs_dir)
     recorded = load(path)
@@ -203,6 +208,10 @@ def check_files(run_name: str, runs_dir: Path, data_dirs: tuple[Path, ...]) -> E
     for sentence in problems:
         click.echo(f"damaged: {sentence}", err=True)
     code = report_damage(path)
+    if code is ExitCode.OK:
+        for sentence in (found_out := contradictions(recorded)):
+            click.echo(f"altered: {sentence}", err=True)
+        problems = (*problems, *found_out)
     if not problems and code is ExitCode.OK:
         click.echo("every file of the run and its data are as recorded")
         return ExitCode.OK

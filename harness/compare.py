@@ -18,6 +18,7 @@ __all__ = [
     "data_differences",
     "environment_differences",
     "facts_that_differ",
+    "package_differences",
 ]
 
 _LISTED = 12
@@ -35,11 +36,14 @@ class Difference:
         What it was and what it is.
     matters
         Whether it can change the result, so that a re-run is refused because of it.
+    is_hardware
+        Whether it is processor or card: there the same bits are not promised, but the same figures may be.
     """
 
     area: str
     sentence: str
     matters: bool = True
+    is_hardware: bool = False
 
     def __str__(self) -> str:
         return f"{self.area}: {self.sentence}"
@@ -78,12 +82,13 @@ def environment_differences(
             "environment",
             f"interpreter {was.implementation} {was.python} -> {now.implementation} {now.python}",
         )
-    yield from _package_differences(was.packages, now.packages)
+    yield from package_differences(was.packages, now.packages)
     was_lock, now_lock = (lock.sha256[:12] if lock else "none" for lock in (was.lock, now.lock))
     if was_lock != now_lock:
         yield Difference("environment", f"lock {was_lock} -> {now_lock}", matters=False)
     if was.cpu.model != now.cpu.model:
-        yield Difference("environment", f"processor {was.cpu.model} -> {now.cpu.model}", matters=exact_cpu)
+        sentence = f"processor {was.cpu.model} -> {now.cpu.model}"
+        yield Difference("environment", sentence, matters=exact_cpu, is_hardware=True)
     was_libc, now_libc = (one.system.get("libc", "unknown") for one in (was, now))
     if was_libc != now_libc:
         yield Difference("environment", f"C library {was_libc} -> {now_libc}")
@@ -92,7 +97,8 @@ def environment_differences(
         yield Difference("environment", f"image {was_image} -> {now_image}", matters=False)
     was_cards, now_cards = (cards_in_words(one) or "none" for one in (was, now))
     if was_cards != now_cards:
-        yield Difference("environment", f"graphics card {was_cards} -> {now_cards}", matters=on_gpu)
+        sentence = f"graphics card {was_cards} -> {now_cards}"
+        yield Difference("environment", sentence, matters=on_gpu, is_hardware=True)
 
 
 def _image_in_words(environment: Environment) -> str:
@@ -110,7 +116,8 @@ def _minor(version: str) -> str:
     return ".".join(version.split(".")[:2])
 
 
-def _package_differences(was: Mapping[str, Package], now: Mapping[str, Package]) -> Iterator[Difference]:
+def package_differences(was: Mapping[str, Package], now: Mapping[str, Package]) -> Iterator[Difference]:
+    """Yield every package that was added, is gone, or is another than it was."""
     for name in sorted({*was, *now}):
         old, new = was.get(name), now.get(name)
         if old == new:

@@ -9,8 +9,9 @@ from typing import Any
 
 from harness.compare import code_differences, environment_differences
 from harness.manifest import Manifest
-from harness.verdict import CONDITIONS, judge
-from ptycho_torch.trace import TRACE, find_parting, read_trace
+from harness.verdict import CONDITIONS
+from harness.verification import parting_of, verdict_on
+from ptycho_torch.trace import TRACE
 
 __all__ = ["Comparison", "compare_runs", "parting_sentence"]
 
@@ -33,6 +34,8 @@ class Comparison:
         Compared facts that came out: checkpoints, metrics, products.
     is_bitwise
         Whether everything that came out is the same to the last bit.
+    tolerance
+        Where no more is promised than the same figures, and they are: the verdict in one line.
     """
 
     inputs: tuple[str, ...]
@@ -42,10 +45,13 @@ class Comparison:
     trace: tuple[str, ...]
     results: tuple[str, ...]
     is_bitwise: bool
+    tolerance: str = ""
 
     @property
     def headline(self) -> str:
         """The verdict in one line."""
+        if self.tolerance:
+            return self.tolerance
         if not self.is_bitwise:
             return "the results differ" + (f": {self.trace[0]}" if self.trace else "")
         conditions = [name for name in ("inputs", "data", "code", "environment") if getattr(self, name)]
@@ -61,7 +67,7 @@ def compare_runs(first: tuple[Path, Manifest], second: tuple[Path, Manifest]) ->
         Folder and manifest of each.
     """
     (first_dir, one), (second_dir, other) = first, second
-    verdict = judge(one.compared, other.compared)
+    verdict = verdict_on(first, second)
     on_gpu = "environment.gpu" in {*one.compared, *other.compared}
     parting = parting_sentence(first_dir, second_dir)
     return Comparison(
@@ -85,6 +91,7 @@ def compare_runs(first: tuple[Path, Manifest], second: tuple[Path, Manifest]) ->
             sentence for sentence in verdict.sentences if not sentence.startswith((*CONDITIONS, f"{TRACE}:"))
         ),
         is_bitwise=verdict.is_bitwise,
+        tolerance=verdict.headline if verdict.kind == "tolerance" else "",
     )
 
 
@@ -93,13 +100,10 @@ def parting_sentence(first: Path, second: Path) -> str | None:
 
     Raises
     ------
-    ValueError
+    DamagedError
         A trace is damaged.
     """
-    one, other = read_trace(first / TRACE), read_trace(second / TRACE)
-    if not one or not other:
-        return None
-    parting = find_parting(one, other)
+    parting = parting_of(first, second)
     if parting is None:
         return None
     return (

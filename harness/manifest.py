@@ -42,6 +42,7 @@ __all__ = [
     "ShadowedValue",
     "damaged_files",
     "manifest_json_schema",
+    "plain_manifest",
     "read_manifest",
     "write_manifest",
 ]
@@ -206,6 +207,12 @@ def _with_digest(plain: dict[str, Any]) -> dict[str, Any]:
     return {**bare, "manifest_digest": hashlib.sha256(render_json(bare)).hexdigest()}
 
 
+def plain_manifest(manifest: Manifest) -> dict[str, Any]:
+    """Return a manifest as dictionaries, lists and plain values, as they are written."""
+    plain: dict[str, Any] = _adapter().dump_python(manifest, mode="json")
+    return plain
+
+
 def write_manifest(run_dir: Path, manifest: Manifest, name: str = MANIFEST) -> Manifest:
     """Write the manifest, the last file of a run, and return it with its own digest filled in.
 
@@ -218,7 +225,7 @@ def write_manifest(run_dir: Path, manifest: Manifest, name: str = MANIFEST) -> M
     name
         The file's name; another one for what is known when the run begins.
     """
-    plain = _with_digest(_adapter().dump_python(manifest, mode="json"))
+    plain = _with_digest(plain_manifest(manifest))
     write_durably(run_dir / name, render_json(plain))
     return dataclasses.replace(manifest, manifest_digest=plain["manifest_digest"])
 

@@ -21,6 +21,7 @@ __all__ = [
     "OutcomeError",
     "ProductRecord",
     "Status",
+    "flat",
     "plain",
     "read_outcome",
     "write_outcome",
@@ -113,6 +114,21 @@ def plain(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [plain(item) for item in value]
     return value
+
+
+def flat(prefix: str, value: Any) -> dict[str, Any]:
+    """Lay out nested mappings and lists as one mapping from dotted names to what stands there."""
+    if isinstance(value, Mapping):
+        return {
+            name: leaf for key, item in value.items() for name, leaf in flat(f"{prefix}.{key}", item).items()
+        }
+    if isinstance(value, list):
+        return {
+            name: leaf
+            for number, item in enumerate(value)
+            for name, leaf in flat(f"{prefix}.{number}", item).items()
+        }
+    return {prefix: value}
 
 
 def write_outcome(run_dir: Path, outcome: Outcome) -> None:

@@ -25,7 +25,7 @@ from harness.manifest import (
     Scalar,
     ShadowedValue,
 )
-from harness.outcome import Outcome, plain
+from harness.outcome import Outcome, flat, plain
 from harness.store import LOG, RESOLVED, SPEC, utc_now
 
 if TYPE_CHECKING:
@@ -225,22 +225,8 @@ def _compared(
     facts.update({f"data.{record.role}": record.sha256 for record in data})
     facts.update({kept.path: kept.tensor_digest for kept in outcome.checkpoints})
     facts.update({made.path: made.sha256 for made in outcome.products})
-    facts.update(_flat("metrics", plain(outcome.metrics)))
+    facts.update(flat("metrics", plain(outcome.metrics)))
     if around.environment.image is not None:
         facts["environment.image"] = around.environment.image.id
     facts.update({name: files[name].sha256 for name in ("metrics.csv", "trace.jsonl") if name in files})
     return facts
-
-
-def _flat(prefix: str, value: Any) -> dict[str, Scalar]:
-    if isinstance(value, Mapping):
-        return {
-            name: leaf for key, item in value.items() for name, leaf in _flat(f"{prefix}.{key}", item).items()
-        }
-    if isinstance(value, list):
-        return {
-            name: leaf
-            for number, item in enumerate(value)
-            for name, leaf in _flat(f"{prefix}.{number}", item).items()
-        }
-    return {prefix: value}

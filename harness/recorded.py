@@ -208,6 +208,7 @@ def refuse_what_differs(
     cure: str,
     regardless: bool,
     warn: Callable[[str], None],
+    takes_other_hardware: bool = False,
 ) -> tuple[Difference, ...]:
     """Refuse to go on with a run on which something depends that is not as it was.
 
@@ -223,6 +224,8 @@ def refuse_what_differs(
         Go on although something differs.
     warn
         Told each difference that does not stop the run.
+    takes_other_hardware
+        Go on on another processor or card, too, where the same bits are not promised.
 
     Returns
     -------
@@ -238,7 +241,8 @@ def refuse_what_differs(
     """
     differing = differences(recorded, executor, root, found)
     lost = [role for role, place in found.items() if place.path is None]
-    if lost or (any(one.matters for one in differing) and not regardless):
+    stopping = [one for one in differing if one.matters and not (one.is_hardware and takes_other_hardware)]
+    if lost or (stopping and not regardless):
         way_out = "" if lost else f"\n{cure}"
         lines = "\n".join(f"  {one}" for one in differing)
         is_altered = not lost and any(one.area in {"run folder", "data"} and one.matters for one in differing)

@@ -49,6 +49,7 @@ def repeat(
         The data that :func:`locate_data` found.
     regardless
         Go on although something differs; data that differ are then what the new run says it was made from.
+        On another processor or card a verification goes on anyway.
     warn
         Told each difference that does not stop the run.
 
@@ -60,7 +61,15 @@ def repeat(
         The run's own files or its data are among them.
     """
     refuse_what_differs(
-        recorded, executor, root, found, verb="repeated", cure=_CURE, regardless=regardless, warn=warn
+        recorded,
+        executor,
+        root,
+        found,
+        verb="repeated",
+        cure=_CURE,
+        regardless=regardless,
+        warn=warn,
+        takes_other_hardware=kind == "verify",
     )
     inputs = {role: str(place.path) for role, place in found.items()}
     origin = RepeatedRun(kind, recorded.path.name, recorded.manifest.manifest_digest)

@@ -137,15 +137,16 @@ def own_tree(tmp_path: Path, planted: Path) -> Path:
     return Path(shutil.copytree(planted, tmp_path / "clone"))
 
 
+def make_bench_in(folder: Path, root: Path) -> Bench:
+    spec = folder / "spec.yaml"
+    spec.write_text(SPEC)
+    write_scan(folder / "scan.npz")
+    return Bench(root, spec, folder / "runs")
+
+
 @pytest.fixture
 def make_bench(tmp_path: Path) -> Callable[[Path], Bench]:
-    def make(root: Path) -> Bench:
-        spec = tmp_path / "spec.yaml"
-        spec.write_text(SPEC)
-        write_scan(tmp_path / "scan.npz")
-        return Bench(root, spec, tmp_path / "runs")
-
-    return make
+    return partial(make_bench_in, tmp_path)
 
 
 @pytest.fixture

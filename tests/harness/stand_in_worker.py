@@ -17,6 +17,10 @@ from harness.code_capture import source_digest
 from harness.outcome import CheckpointRecord, Outcome, ProductRecord, write_outcome
 from harness.progress import write_progress
 from harness.store import append_event, file_digest
+from ptycho_torch.trace import TraceLine
+
+sys.path.append(str(Path(__file__).parent))
+from torch_archive import write_checkpoint
 
 run_dir, behaviour = Path(sys.argv[1]), sys.argv[2]
 append_event(run_dir, "stand-in", behaviour=behaviour)
@@ -63,7 +67,11 @@ if behaviour == "environment":
     (run_dir / "products" / "environment.json").write_text(json.dumps(dict(os.environ)))
 
 checkpoint = run_dir / "checkpoints" / "last.ckpt"
-checkpoint.write_bytes(tensors.encode() * 10)
+numbers = [int(tensors[at : at + 4], 16) / 65536 for at in range(0, 64, 4)]
+parameters = {"w": numbers[:8], "b": numbers[8:]}
+kept_digest = write_checkpoint(checkpoint, parameters, global_step=4, epoch=2, kept=tensors)
+traced = [TraceLine(step + 1, step // 2, step % 2, "d", numbers[step].hex()) for step in range(4)]
+(run_dir / "trace.jsonl").write_text("".join(f"{line.to_json()}\n" for line in traced))
 weights = run_dir / "products" / "weights.safetensors"
 weights.write_bytes(tensors.encode())
 outcome = Outcome(
@@ -77,8 +85,10 @@ outcome = Outcome(
         "known_answers": {"exp": "e", "matmul": "drifted" if behaviour == "drift" else "m"},
     },
     environment={"source_digest": "0" * 64 if behaviour == "stale" else source_digest()},
-    checkpoints=(CheckpointRecord("checkpoints/last.ckpt", 4, 2, None, file_digest(checkpoint), tensors),),
-    final_tensor_digest=tensors,
+    checkpoints=(
+        CheckpointRecord("checkpoints/last.ckpt", 4, 2, None, file_digest(checkpoint), kept_digest),
+    ),
+    final_tensor_digest=kept_digest,
     optimizer_digest=tensors,
     products=(ProductRecord("products/weights.safetensors", file_digest(weights)),),
     metrics={"train_loss": float("nan") if behaviour == "fail" else 0.1, "phase_correlation": 0.9},

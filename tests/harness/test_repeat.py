@@ -293,6 +293,7 @@ def test_a_repetition_with_another_result_names_the_facts(bench: Bench) -> None:
         "final_tensor_digest",
         "optimizer_digest",
         "products/weights.safetensors",
+        "trace.jsonl",
     )
 
 

@@ -1,0 +1,136 @@
+"""A run that was altered is never called bitwise: its own files contradict it, or training again does."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from harness.errors import HarnessError
+from harness.manifest import DamagedError
+from harness.recorded import AlteredError, load
+from harness.soundness import contradictions, refuse_contradictions
+from harness.verification import verdict_on
+from tests.harness.conftest import Bench, make_bench_in
+from tests.harness.doctoring import FOUND_BY_TRAINING, FOUND_IN_THE_RECORD, alter_part
+from tests.harness.test_road import SPEC, harness, only_run
+
+Doctor = Callable[[Path], object]
+
+
+@pytest.fixture(scope="module")
+def twice(tmp_path_factory: pytest.TempPathFactory, planted: Path) -> tuple[Path, Path]:
+    """A run, and its honest repetition."""
+    bench = make_bench_in(tmp_path_factory.mktemp("bench"), planted)
+    return bench.run().path, bench.run().path
+
+
+@pytest.fixture
+def copied(twice: tuple[Path, Path], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(twice[0], tmp_path / "run"))
+
+
+def is_called_bitwise(run: Path, repetition: Path) -> bool:
+    recorded, again = load(run), load(repetition)
+    both = ((one.path, one.manifest) for one in (recorded, again))
+    return verdict_on(*both, contradictions=contradictions(recorded)).is_bitwise
+
+
+def test_a_run_that_nobody_touched_is_sound_and_bitwise(twice: tuple[Path, Path]) -> None:
+    assert contradictions(load(twice[0])) == ()
+    assert is_called_bitwise(*twice)
+
+
+@pytest.mark.parametrize("behaviour", ["collapse", "fail", "crash", "nonsense", "killed"])
+def test_runs_of_every_status_are_sound(bench: Bench, behaviour: str) -> None:
+    path = bench.run(behaviour).path
+    found = contradictions(load(path))
+    assert found == () if behaviour != "nonsense" else "is not an outcome" in found[0]
+
+
+@pytest.mark.parametrize("doctor", FOUND_IN_THE_RECORD.values(), ids=FOUND_IN_THE_RECORD)
+def test_what_the_runs_own_files_contradict_is_found_before_training(doctor: Doctor, copied: Path) -> None:
+    doctor(copied)
+    try:
+        found = contradictions(load(copied))
+    except (DamagedError, HarnessError) as refusal:
+        found = (str(refusal),)
+    assert found
+    assert not (copied.parent / "it ran").exists()
+
+
+@pytest.mark.parametrize("doctor", FOUND_BY_TRAINING.values(), ids=FOUND_BY_TRAINING)
+def test_what_was_altered_everywhere_is_found_by_training_again(
+    doctor: Doctor, copied: Path, twice: tuple[Path, Path]
+) -> None:
+    doctor(copied)
+    assert contradictions(load(copied)) == ()
+    assert not is_called_bitwise(copied, twice[1])
+
+
+def test_a_checkpoints_state_beyond_its_weights_is_found_by_training_again(
+    copied: Path, twice: tuple[Path, Path]
+) -> None:
+    from tests.harness.doctoring import CHECKPOINT, vouch_for
+
+    alter_part(copied, lambda name: name.endswith("data.pkl"), lambda text: text.replace(b"kept", b"Kept"))
+    vouch_for(copied, CHECKPOINT)
+    assert contradictions(load(copied)) == ()
+    recorded, again = load(copied), load(twice[1])
+    verdict = verdict_on((recorded.path, recorded.manifest), (again.path, again.manifest))
+    assert verdict.results == ("checkpoints/last.ckpt: Kept", "checkpoints/last.ckpt: kept")
+
+
+def test_every_contradiction_is_told_in_the_refusal_and_in_a_note_where_one_goes_on(copied: Path) -> None:
+    FOUND_IN_THE_RECORD["a figure among the metrics only"](copied)
+    recorded = load(copied)
+    with pytest.raises(AlteredError, match=r"metrics\.train_loss is recorded as 0\.01, .* it is 0\.1"):
+        refuse_contradictions(recorded, regardless=False, warn=lambda sentence: None)
+    notes: list[str] = []
+    assert refuse_contradictions(recorded, regardless=True, warn=notes.append)
+    assert "metrics.train_loss" in notes[0]
+
+
+@pytest.mark.slow
+class TestWithTheRealWorker:
+    @pytest.fixture(scope="class")
+    def real(self, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+        folder = tmp_path_factory.mktemp("real")
+        spec = folder / "road.yaml"
+        spec.write_text(SPEC)
+        for name in ("one", "other"):
+            assert harness("run", spec, runs=folder / name).returncode in {0, 1}
+        return only_run(folder / "one"), only_run(folder / "other")
+
+    def test_no_altered_run_is_called_bitwise(self, real: tuple[Path, Path], tmp_path: Path) -> None:
+        doctors = {**FOUND_IN_THE_RECORD, **FOUND_BY_TRAINING}
+        passed = []
+        for number, (name, doctor) in enumerate(doctors.items()):
+            copied = Path(shutil.copytree(real[0], tmp_path / str(number)))
+            doctor(copied)
+            try:
+                passed += [name] if is_called_bitwise(copied, real[1]) else []
+            except HarnessError:
+                continue
+        assert passed == []
+        assert is_called_bitwise(*real)
+
+    @pytest.mark.parametrize(
+        ("doctored", "said"),
+        [
+            ("a tensor, and the file's digests", "does not hold the tensors"),
+            ("the trace's line everywhere", "diverged at step 3, the loss"),
+            ("a figure everywhere", "differs: metrics.train_loss"),
+        ],
+    )
+    def test_verify_says_what_was_found(
+        self, real: tuple[Path, Path], tmp_path: Path, doctored: str, said: str
+    ) -> None:
+        copied = Path(shutil.copytree(real[0], tmp_path / "run"))
+        {**FOUND_IN_THE_RECORD, **FOUND_BY_TRAINING}[doctored](copied)
+        answer = harness("verify", copied, runs=tmp_path / "runs")
+        assert answer.returncode == 3
+        assert said in answer.stdout + answer.stderr
+        assert "bitwise" not in answer.stdout
