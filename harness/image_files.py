@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-import os
 import re
 import tarfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from harness.build_id import RECORD, BuildRecord, parse_record
-from harness.labels import HOST_LABEL, RUN_LABEL
+from harness.labels import labels
 
 if TYPE_CHECKING:
     from docker.client import DockerClient
@@ -100,9 +99,8 @@ class _Stream(io.RawIOBase):
 
 @contextlib.contextmanager
 def _unstarted(client: DockerClient, image_id: str) -> Iterator[Any]:
-    labels = {RUN_LABEL: "", HOST_LABEL: str(os.getpid())}
     container = client.containers.create(
-        image_id, entrypoint=["/never-started"], network_mode="none", labels=labels
+        image_id, entrypoint=["/never-started"], network_mode="none", labels=labels()
     )
     try:
         yield container

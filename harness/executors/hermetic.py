@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.images import EngineError
-from harness.labels import HOST_LABEL, RUN_LABEL
+from harness.labels import labels
 from harness.plan import Plan
 from harness.store import LIFELINE, LOG
 
-__all__ = ["CALLER", "HOST_LABEL", "PACKAGES", "PYTHON", "RUN_LABEL", "Caller", "closed", "run_container"]
+__all__ = ["CALLER", "PACKAGES", "PYTHON", "Caller", "closed", "run_container"]
 
 PYTHON = "/opt/ptychopinn/venv/bin/python"
 PACKAGES = "/opt/ptychopinn/src"
@@ -90,7 +90,7 @@ def closed(image: str, caller: Caller, command: Sequence[str], run_dir: str = ""
         "User": f"{caller.uid}:{caller.gid}",
         "Entrypoint": ["/usr/bin/env", "-i"],
         "Cmd": list(command),
-        "Labels": {RUN_LABEL: run_dir, HOST_LABEL: str(os.getpid())},
+        "Labels": labels(run_dir),
         "StopSignal": "SIGTERM",
         "StopTimeout": _STOP_SECONDS,
         "HostConfig": {

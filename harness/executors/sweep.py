@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.images import engine_errors
-from harness.labels import HOST_LABEL
+from harness.labels import HOST_LABEL, Host
 
 if TYPE_CHECKING:
     from docker.client import DockerClient
@@ -17,7 +16,7 @@ __all__ = ["sweep"]
 
 _STOPPED_STATES = ("created", "exited", "dead")
 _OLD_SECONDS = 600
-"""A host that is not seen may live, hidden or in another pid namespace: what is young is left alone."""
+"""Age that decides where a host cannot be seen: it is of another pid namespace, or of an earlier boot."""
 
 
 def sweep(client: DockerClient) -> None:
@@ -28,9 +27,11 @@ def sweep(client: DockerClient) -> None:
     client
         The engine.
     """
+    wanted = {"label": HOST_LABEL, "status": list(_STOPPED_STATES)}
     with contextlib.suppress(*engine_errors()):
-        wanted = {"label": HOST_LABEL, "status": list(_STOPPED_STATES)}
         for one in client.api.containers(all=True, filters=wanted):
             is_old = time.time() - one["Created"] > _OLD_SECONDS
-            if is_old and not Path(f"/proc/{one['Labels'][HOST_LABEL]}").exists():
-                client.api.remove_container(one["Id"], force=True)
+            has_died = Host.parse(one["Labels"][HOST_LABEL]).has_died()
+            if has_died or (has_died is None and is_old):
+                with contextlib.suppress(*engine_errors()):  # the engine may be about it already
+                    client.api.remove_container(one["Id"], force=True)

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from docker.client import DockerClient
 
-from harness.executors.hermetic import RUN_LABEL
+from harness.labels import RUN_LABEL
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 180.0
@@ -97,8 +97,9 @@ def surroundings(folder: Path, **more: str) -> dict[str, str]:
 def harness(
     folder: Path, *arguments: str, uid: int = 0, python: str | None = None, **environment: str
 ) -> subprocess.CompletedProcess[str]:
+    runs = () if arguments[0] == "plan" else ("--runs-dir", str(folder / "runs"))
     return subprocess.run(
-        [python or interpreter_for(uid)[0], "-m", "harness", *arguments, "--runs-dir", str(folder / "runs")],
+        [python or interpreter_for(uid)[0], "-m", "harness", *arguments, *runs],
         env=surroundings(folder, **environment),
         cwd=folder,
         capture_output=True,
@@ -135,21 +136,9 @@ def containers_of(client: DockerClient, run: Path) -> list[dict[str, Any]]:
     return found
 
 
-def worker_of(run: Path) -> int | None:
-    """Return the process of this machine that is the run's worker, and not what started it."""
-    for entry in Path("/proc").iterdir():
-        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-            if entry.name.isdecimal():
-                words = (entry / "cmdline").read_bytes().split(b"\0")
-                if words[0].endswith(b"python") and words[2:4] == [b"harness.worker", os.fsencode(run)]:
-                    return int(entry.name)
-    return None
-
-
 @contextlib.contextmanager
-def host(folder: Path, *sets: str, **environment: str) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
-    """Start a host whose worker trains and trains, and wait until it has kept a checkpoint."""
-    before = set((folder / "runs").glob("*"))
+def starting_host(folder: Path, *sets: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Start a host, which is killed at the end if it still runs."""
     words = [word for one in sets for word in ("--set", one)]
     command = [sys.executable, "-m", "harness", "run", "spec.yaml", "--executor", "docker", *words]
     with (
@@ -163,13 +152,21 @@ def host(folder: Path, *sets: str, **environment: str) -> Iterator[tuple[subproc
         ) as process,
     ):
         try:
-            until(
-                lambda: process.poll() is not None or bool(set((folder / "runs").glob("*")) - before),
-                "a run folder",
-            )
-            yield process, run_folder(folder)
+            yield process
         finally:
             process.kill()
+
+
+@contextlib.contextmanager
+def host(folder: Path, *sets: str, **environment: str) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+    """Start a host, and wait until its run has a folder."""
+    before = set((folder / "runs").glob("*"))
+    with starting_host(folder, *sets, **environment) as process:
+        until(
+            lambda: process.poll() is not None or bool(set((folder / "runs").glob("*")) - before),
+            "a run folder",
+        )
+        yield process, run_folder(folder)
 
 
 def until_it_trains(process: subprocess.Popen[bytes], run: Path) -> None:

@@ -19,12 +19,11 @@ from tests.container.docker_kit import (
     harness,
     host,
     manifest,
-    run_folder,
     status_of,
     until,
     until_it_trains,
-    worker_of,
 )
+from tests.processes import worker_of
 
 pytestmark = [pytest.mark.container, pytest.mark.usefixtures("cpu_image")]
 TIMES = range(3)
@@ -134,14 +133,3 @@ def test_a_killed_host_leaves_a_worker_that_keeps_a_checkpoint_and_goes(folder: 
     assert (run / "checkpoints" / "last.ckpt").is_file()
     until(lambda: status_of(folder, run) == "interrupted", "its status")
     assert_nothing_is_left(folder, run)
-
-
-def test_a_host_killed_at_once_leaves_nothing_either(folder: Path) -> None:
-    with host(folder, ENDLESS) as (process, run):
-        process.kill()
-        process.wait()
-    until(lambda: worker_of(run) is None, "the worker's end", 60)
-    assert harness(folder, "run", "spec.yaml", "--executor", "docker").returncode in {0, 1}
-    until(lambda: containers_of(connect(), run) == [], "the container's removal", 60)
-    assert run_folder(folder) != run
-    assert status_of(folder, run) == "interrupted"

@@ -25,8 +25,8 @@ from tests.container.docker_kit import (
     manifest,
     until,
     until_it_trains,
-    worker_of,
 )
+from tests.processes import worker_of
 
 pytestmark = pytest.mark.container
 

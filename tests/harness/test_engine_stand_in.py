@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import queue
 import signal
 import subprocess
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from docker.errors import APIError
 
 from harness.executors.base import Ending
 from harness.executors.engine_watch import Watch
 from harness.executors.sweep import sweep
 from harness.image_files import image_entries
-from harness.labels import HOST_LABEL
+from harness.labels import HOST_LABEL, Host
 
-NOBODY = "4194305"  # above the largest process id that Linux can have
+NOBODY = 4194305  # above the largest process id that Linux can have
 OLD_S = 3600.0
 
 
@@ -81,20 +82,43 @@ def container(name: str, host: str, age_s: float) -> dict[str, Any]:
     return {"Id": name, "Labels": {HOST_LABEL: host}, "Created": int(time.time() - age_s)}
 
 
-def test_only_an_old_container_whose_host_is_gone_is_swept_away() -> None:
+def test_what_a_dead_host_left_is_swept_away_at_once_and_where_none_is_seen_what_is_old() -> None:
+    me = Host.myself()
+    dead, unseen = replace(me, pid=NOBODY), replace(me, namespace="pid:[1]")
     engine = Engine(
-        container("left behind", NOBODY, OLD_S),
-        container("of a host that cannot be seen", NOBODY, 60.0),
-        container("mine", str(os.getpid()), OLD_S),
+        container("left behind", str(dead), 0.0),
+        container("of another namespace, young", str(unseen), 60.0),
+        container("of another namespace, old", str(unseen), OLD_S),
+        container("of another boot, old", str(replace(me, boot="another")), OLD_S),
+        container("of a host without /proc, young", str(Host("", "", me.pid, "")), 60.0),
+        container("of another version, old", "12", OLD_S),
+        container("mine, young", str(me), 0.0),
+        container("mine, old", str(me), OLD_S),
     )
     sweep(engine)
-    assert engine.removed == ["left behind"]
+    assert engine.removed == [
+        "left behind",
+        *("of another namespace, old", "of another boot, old", "of another version, old"),
+    ]
+
+
+def test_one_that_cannot_be_swept_away_keeps_none_from_it() -> None:
+    class Busy(Engine):
+        def remove_container(self, container: str, **_: Any) -> None:
+            if container == "first":
+                raise APIError("removal of container first is already in progress")
+            super().remove_container(container)
+
+    dead = str(replace(Host.myself(), pid=NOBODY))
+    engine = Busy(container("first", dead, 0.0), container("second", dead, 0.0))
+    sweep(engine)
+    assert engine.removed == ["second"]
 
 
 def test_a_container_that_is_only_read_carries_the_label_that_is_swept_by() -> None:
     engine = Engine()
     assert image_entries(engine, "sha256:1") == {}
-    assert engine.labels[HOST_LABEL] == str(os.getpid())
+    assert Host.parse(engine.labels[HOST_LABEL]) == Host.myself()
     assert engine.removed == ["unstarted"]
 
 
