@@ -28,6 +28,8 @@ UNPACKED_FLOOR_BYTES = 1 << 30
 MAX_MEMBERS = 1000
 """Most members of an archive that are looked at; a scan has a dozen."""
 
+_LOCAL_HEADER_BYTES, _LOCAL_NAME_LENGTH = 30, slice(26, 28)
+_IS_UTF8 = 0x800
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _SPOOL_BYTES = 1 << 28
 _BLOCK_BYTES = 1 << 20
@@ -45,10 +47,10 @@ class NpzArchive:
         Array name to header.
     """
 
-    def __init__(self, file: zipfile.ZipFile, source: str, packed_bytes: int) -> None:
+    def __init__(self, file: zipfile.ZipFile, source: str, stream: IO[bytes]) -> None:
         self.source = source
         self._file = file
-        self.members: Mapping[str, ArrayHeader] = MappingProxyType(_read_headers(file, source, packed_bytes))
+        self.members: Mapping[str, ArrayHeader] = MappingProxyType(_read_headers(file, source, stream))
 
     def read(self, name: str, max_items: int | None = None) -> NDArray[Any]:
         """Read one array, or the first items of it in the order of storage.
@@ -147,10 +149,9 @@ def open_npz(path: str | Path) -> Iterator[NpzArchive]:
             stream = _unpacked(stream, path, stack)
         elif not magic.startswith(b"PK"):
             raise DataError(f"{path.name}: is no NPZ archive, neither plain nor compressed by bz2")
-        packed_bytes = stream.seek(0, io.SEEK_END)
         with damage_reported(path.name, "the archive"):
             file = stack.enter_context(zipfile.ZipFile(stream))
-        yield NpzArchive(file, path.name, packed_bytes)
+        yield NpzArchive(file, path.name, stream)
 
 
 def write_npz(stream: IO[bytes], members: Mapping[str, NDArray[Any]]) -> None:
@@ -202,13 +203,16 @@ def damage_reported(source: str, what: str, damage: tuple[type[Exception], ...] 
         ) from error
 
 
-def _read_headers(file: zipfile.ZipFile, source: str, packed_bytes: int) -> dict[str, ArrayHeader]:
+def _read_headers(file: zipfile.ZipFile, source: str, stream: IO[bytes]) -> dict[str, ArrayHeader]:
     members = file.infolist()
     if len(members) > MAX_MEMBERS:
         raise DataError(f"{source}: the archive has {len(members)} members: no scan has that many")
-    limit = max(UNPACKED_FLOOR_BYTES, MAX_UNPACKED_RATIO * packed_bytes)
+    limit = max(UNPACKED_FLOOR_BYTES, MAX_UNPACKED_RATIO * stream.seek(0, io.SEEK_END))
     if sum(info.file_size for info in members) > limit:
         raise DataError(f"{source}: unpacks to more than {limit} bytes: no scan of its size does")
+    for info in members:
+        with damage_reported(source, one_line(info.filename.removesuffix(".npy"))):
+            _demand_its_place(info, stream)
     headers: dict[str, ArrayHeader] = {}
     for info in members:
         name = info.filename.removesuffix(".npy")
@@ -224,8 +228,22 @@ def _read_headers(file: zipfile.ZipFile, source: str, packed_bytes: int) -> dict
                 f"{source}: {shown} is compressed by method {info.compress_type}, which is not read: "
                 "write the file with numpy.savez or numpy.savez_compressed"
             )
-        with damage_reported(source, shown), file.open(info) as stream:
+        with damage_reported(source, shown), file.open(info) as member:
             if info.compress_type == zipfile.ZIP_STORED and info.compress_size != info.file_size:
                 raise EOFError(f"{info.file_size} bytes are stored in {info.compress_size}")
-            headers[name] = read_array_header(stream, info)
+            headers[name] = read_array_header(member, info)
     return headers
+
+
+def _demand_its_place(info: zipfile.ZipInfo, stream: IO[bytes]) -> None:
+    """Look whether a member begins where the directory says.
+
+    Asked of all before any is opened: a stray one overlaps another, and of these two some releases of Python
+    name the other.
+    """
+    stream.seek(info.header_offset)
+    header = stream.read(_LOCAL_HEADER_BYTES)
+    name = stream.read(int.from_bytes(header[_LOCAL_NAME_LENGTH], "little"))
+    encoding = "utf-8" if info.flag_bits & _IS_UTF8 else "cp437"
+    if not header.startswith(b"PK\3\4") or name.decode(encoding, "replace") != info.orig_filename:
+        raise zipfile.BadZipFile("it does not begin where the archive's directory says")

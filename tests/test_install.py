@@ -25,14 +25,21 @@ def install(venv: Path, lock: Path = LOCK, **settings: str) -> subprocess.Comple
     )
 
 
-def test_missing_programs_are_named_in_one_line_with_the_command_that_installs_them(tmp_path: Path) -> None:
-    programs = tmp_path / "bin"
-    programs.mkdir()
+@pytest.fixture
+def bare_path(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return a PATH with what the installer itself is made of, and neither git nor make."""
+    programs = tmp_path_factory.mktemp("bin")
     for name in NEEDED_TO_START:
         found = shutil.which(name)
         assert found is not None
         (programs / name).symlink_to(found)
-    done = install(tmp_path / "venv", PATH=str(programs), PYTHON="no-such-python")
+    return str(programs)
+
+
+def test_missing_programs_are_named_in_one_line_with_the_command_that_installs_them(
+    tmp_path: Path, bare_path: str
+) -> None:
+    done = install(tmp_path / "venv", PATH=bare_path, PYTHON="no-such-python")
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     for name in ("git", "make", "python3-venv", "apt-get install"):
@@ -40,9 +47,11 @@ def test_missing_programs_are_named_in_one_line_with_the_command_that_installs_t
     assert not (tmp_path / "venv").exists()
 
 
-def test_a_folder_that_is_no_environment_is_left_alone(tmp_path: Path) -> None:
+def test_a_folder_that_is_no_environment_is_left_alone_whatever_is_missing(
+    tmp_path: Path, bare_path: str
+) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
-    done = install(tmp_path)
+    done = install(tmp_path, PATH=bare_path)
     assert done.returncode == 2
     assert "is no Python environment" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]

@@ -128,11 +128,11 @@ compile_byte_code_of() {  # compile_byte_code_of PATTERN-TO-LEAVE-OUT FOLDER...
 mkdir -p "$(dirname "$venv")" || fail "cannot write $(dirname "$venv"): name another place with VENV=..."
 venv=$(cd "$(dirname "$venv")" && pwd -P)/$(basename "$venv")
 is_current && exit 0
-find_python
-[ -z "$missing" ] || fail "missing:$missing. On Debian or Ubuntu: apt-get install git make python3 python3-venv"
 if [ -e "$venv" ] && [ ! -f "$venv/pyvenv.cfg" ]; then
     fail "$venv exists and is no Python environment: name another place with VENV=..."
 fi
+find_python
+[ -z "$missing" ] || fail "missing:$missing. On Debian or Ubuntu: apt-get install git make python3 python3-venv"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT TERM

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import stat
@@ -124,7 +125,7 @@ def test_a_read_only_clone_even_of_another_owner_is_captured(repository: Path, r
     (repository / "harness" / "new.py").write_text("three = 3\n")
     everything = (repository, *repository.rglob("*"))
     for path in everything:
-        if os.geteuid() == 0:
+        with contextlib.suppress(PermissionError):  # only root may, and not in every container
             os.chown(path, 12345, 12345)
         path.chmod(path.stat().st_mode & ~0o222)
     code = capture_code(repository, run_dir)

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 import signal
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -21,6 +20,7 @@ from harness.run import Finished, run
 from harness.store import MANIFEST, hold_run, read_events
 from tests.harness.conftest import Bench
 from tests.harness.test_road import SPEC, harness, listed, manifest, only_run, start, until
+from tests.processes import worker_of
 
 
 def go_on(bench: Bench, path: Path, behaviour: str = "complete", *, regardless: bool = False) -> Finished:
@@ -167,11 +167,9 @@ def test_the_real_worker_killed_in_mid_epoch_goes_on_to_the_bits_of_an_unbroken_
     host = start(spec, tmp_path / "broken")
     until(lambda: step_of(tmp_path / "broken") >= 6)
     path = only_run(tmp_path / "broken")
-    # Host and worker at once.
-    found = subprocess.run(
-        ["pgrep", "-f", f"harness.worker {path}"], capture_output=True, text=True, check=True
-    )
-    for process in (host.pid, *map(int, found.stdout.split())):
+    worker = worker_of(path.resolve())
+    assert worker is not None
+    for process in (host.pid, worker):  # host and worker at once
         os.kill(process, signal.SIGKILL)
     host.wait()
     until(lambda: listed(tmp_path / "broken")[0]["status"] == "interrupted")
