@@ -7,8 +7,9 @@
 ARG BASE_IMAGE=python:3.11-slim-bookworm@sha256:a36c24f9cbdf4fd0f52d67f0823eeac19c2028c637cecc392d97f980d4fec56b
 ARG BUILD_IMAGE=${BASE_IMAGE}
 
-# The checkout's part, byte code included.
+# The checkout's part, byte code included, and what each image is made of, for code inside to read.
 FROM ${BUILD_IMAGE:-${BASE_IMAGE}} AS sources
+ARG SOURCE_DATE_EPOCH=1700000000
 WORKDIR /opt/ptychopinn/src
 COPY pyproject.toml LICENSE Dockerfile ./
 COPY docker docker
@@ -19,7 +20,11 @@ COPY harness harness
 RUN mkdir -p runs/_out ../data \
     && chmod -R u=rwX,go=rX . \
     && PYTHONHASHSEED=0 python3 -m compileall -qq -f --invalidation-mode unchecked-hash -s /opt/ptychopinn/src \
-        harness ptycho_torch
+        harness ptycho_torch \
+    && for target in cpu cuda test; do \
+        mkdir -p /records/$target && python3 -m harness.build_id write . $target /records/$target/build.json || exit; \
+    done \
+    && find /opt/ptychopinn /records -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 
 # What the images that run have in common.
 FROM ${BASE_IMAGE} AS run
@@ -53,22 +58,15 @@ RUN mkdir -p /usr/local/share/wheels \
     && /opt/ptychopinn/venv/bin/python -m pip uninstall --quiet --yes pip \
     && find /opt/ptychopinn/venv -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 
-FROM sources AS record-cpu
-ARG SOURCE_DATE_EPOCH=1700000000
-RUN python3 -m harness.build_id write . cpu ../build.json \
-    && find /opt/ptychopinn -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
-
 FROM run AS cpu
 COPY --from=environment-cpu /opt/ptychopinn/venv /opt/ptychopinn/venv
-COPY --from=record-cpu /opt/ptychopinn /opt/ptychopinn
+COPY --from=sources /opt/ptychopinn /opt/ptychopinn
+COPY --from=sources /records/cpu /opt/ptychopinn
 ARG REVISION
 ARG BUILD_ID
 LABEL ptychopinn.target="cpu" ptychopinn.build-id="${BUILD_ID}" org.opencontainers.image.revision="${REVISION}"
 
 # The environment of the tests: the same, the tools, and git. What is tested is the checkout that is mounted.
-FROM sources AS record-test
-RUN python3 -m harness.build_id write . test ../build.json
-
 FROM environment-cpu AS test
 RUN command -v git >/dev/null \
     || (apt-get update -qq && apt-get install -qq --yes --no-install-recommends git >/dev/null \
@@ -81,7 +79,8 @@ RUN awk 'FNR == NR { if (/^[^ ]/) known[$1]; next } /^[^ #]/ { skip = ($1 in kno
         --root-user-action=ignore --require-hashes --requirement /tmp/tools.txt \
     && echo /opt/ptychopinn/checkout >/opt/ptychopinn/venv/lib/python3.11/site-packages/ptychopinn-harness.pth \
     && rm /tmp/tools.txt
-COPY --from=record-test /opt/ptychopinn /opt/ptychopinn
+COPY --from=sources /opt/ptychopinn /opt/ptychopinn
+COPY --from=sources /records/test /opt/ptychopinn
 ENV PATH=/opt/ptychopinn/venv/bin:/usr/local/bin:/usr/bin:/bin \
     LANG=C.UTF-8 HOME=/tmp MPLCONFIGDIR=/tmp/matplotlib XDG_CACHE_HOME=/tmp/cache \
     TORCHINDUCTOR_CACHE_DIR=/tmp/inductor
@@ -100,14 +99,10 @@ RUN TOOLS= PIP_NO_CACHE_DIR=1 sh tools/install.sh /opt/ptychopinn/venv docker/re
     && /opt/ptychopinn/venv/bin/python -m pip uninstall --quiet --yes pip \
     && find /opt/ptychopinn/venv -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
 
-FROM sources AS record-cuda
-ARG SOURCE_DATE_EPOCH=1700000000
-RUN python3 -m harness.build_id write . cuda ../build.json \
-    && find /opt/ptychopinn -exec touch -h -d "@$SOURCE_DATE_EPOCH" {} +
-
 FROM run AS cuda
 COPY --from=environment-cuda /opt/ptychopinn/venv /opt/ptychopinn/venv
-COPY --from=record-cuda /opt/ptychopinn /opt/ptychopinn
+COPY --from=sources /opt/ptychopinn /opt/ptychopinn
+COPY --from=sources /records/cuda /opt/ptychopinn
 ENV NVIDIA_DRIVER_CAPABILITIES=compute,utility
 ARG REVISION
 ARG BUILD_ID
