@@ -10,6 +10,7 @@ import click
 
 from harness.code_capture import source_root
 from harness.commands import (
+    bisect_two,
     check_files,
     close_run,
     fetch_scans,
@@ -213,6 +214,32 @@ def compare_runs_command(first: str, second: str, runs_dir: Path, as_json: bool)
     paths = [find_run(run, runs_dir) for run in (first, second)]
     found = compare_runs(*((path, read_manifest(path)) for path in paths))
     _print(json_text(vars(found)) if as_json else comparison_lines(found))
+    return ExitCode.OK if found.is_bitwise else ExitCode.DIFFERS
+
+
+@cli.command("bisect")
+@click.argument("first", metavar="RUN")
+@click.argument("second", metavar="OTHER_RUN")
+@runs_dir_option
+@data_dir_option
+@click.option("--trace-only", is_flag=True, help="Carry nothing out once more: say what the traces say.")
+@click.option(
+    "--restore", "restores", is_flag=True, help="Rebuild a run's environment where another is here."
+)
+@json_option
+def bisect_command(first: str, second: str, as_json: bool, **choice: Any) -> ExitCode:
+    """Name the first step and tensor where two runs part, and what may be the cause, likeliest first.
+
+    Each run is carried out once more up to that step, with its own code and data, unless its trace tells the
+    tensor. The exit code is 3 when the runs part.
+    """
+    import dataclasses
+
+    from harness.report import as_json as json_text
+    from harness.report import bisection_lines
+
+    found = bisect_two((first, second), **choice)
+    _print(json_text(dataclasses.asdict(found)) if as_json else bisection_lines(found))
     return ExitCode.OK if found.is_bitwise else ExitCode.DIFFERS
 
 

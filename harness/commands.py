@@ -10,17 +10,20 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from harness.code_capture import source_root
-from harness.errors import ExitCode, UserError
+from harness.errors import ExitCode, HarnessError, UserError
 
 if TYPE_CHECKING:
+    from harness.bisection import Bisection, Side
     from harness.executors.base import Executor
     from harness.fetch import Fetcher
     from harness.recorded import Recorded
+    from harness.replay import Replay
     from harness.resolved import ResolvedRun
     from harness.run import Finished
     from harness.spec import RunSpec
 
 __all__ = [
+    "bisect_two",
     "check_files",
     "close_run",
     "fetch_scans",
@@ -244,3 +247,37 @@ def close_run(finished: Finished) -> ExitCode:
 
     print_closing(finished)
     return exit_code(finished)
+
+
+def bisect_two(
+    runs: tuple[str, str], runs_dir: Path, data_dirs: tuple[Path, ...], trace_only: bool, restores: bool
+) -> Bisection:
+    from harness.bisection import Side, bisect_runs
+    from harness.cache import cache_folder
+    from harness.lookup import find_run
+    from harness.placing import executor_for_run
+    from harness.recorded import load, locate_data
+    from harness.replay import Replay, Stage, replay, set_stage
+    from harness.screen import watching
+    from harness.store import BEGUN, MANIFEST
+
+    paths = [find_run(run, runs_dir) for run in runs]
+    recorded = {path: load(path, MANIFEST if (path / MANIFEST).is_file() else BEGUN) for path in paths}
+    stages: dict[Path, Stage] = {}
+
+    def carry_out(side: Side, batch: int) -> Replay:
+        run = recorded[side.path]
+        try:
+            if side.path not in stages:
+                executor = executor_for_run(side.name, run.manifest, None, None, _note)
+                found = locate_data(run, _data_folders(data_dirs), _fetcher(may_download=False))
+                stages[side.path] = set_stage(
+                    run, executor, found, root=source_root(), cache=cache_folder(), restores=restores
+                )
+            with watching() as look:
+                return replay(stages[side.path], side.lines, batch, look)
+        except HarnessError as error:
+            return Replay(problem=" ".join(str(error).splitlines()))
+
+    first, second = (Side.read(path, recorded[path].manifest) for path in paths)
+    return bisect_runs(first, second, None if trace_only else carry_out)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from harness.compare import code_differences, environment_differences
-from harness.manifest import Manifest
+from harness.manifest import Manifest, damaged_files
+from harness.suspects import input_differences, known_answers_that_differ, scan_differences
 from harness.verdict import CONDITIONS
 from harness.verification import parting_of, verdict_on
 from ptycho_torch.trace import TRACE
@@ -32,8 +32,10 @@ class Comparison:
         Where the trainings part; empty where they are the same or one run has no trace.
     results
         Compared facts that came out: checkpoints, metrics, products.
+    damage
+        Files of either run that are not what its manifest says; what they hold is compared no further.
     is_bitwise
-        Whether everything that came out is the same to the last bit.
+        Whether everything that came out is the same to the last bit, and still is what came out.
     tolerance
         Where no more is promised than the same figures, and they are: the verdict in one line.
     """
@@ -44,12 +46,15 @@ class Comparison:
     environment: tuple[str, ...]
     trace: tuple[str, ...]
     results: tuple[str, ...]
+    damage: tuple[str, ...]
     is_bitwise: bool
     tolerance: str = ""
 
     @property
     def headline(self) -> str:
         """The verdict in one line."""
+        if self.damage:
+            return f"nothing is proven, files were altered: {self.damage[0]}"
         if self.tolerance:
             return self.tolerance
         if not self.is_bitwise:
@@ -69,10 +74,16 @@ def compare_runs(first: tuple[Path, Manifest], second: tuple[Path, Manifest]) ->
     (first_dir, one), (second_dir, other) = first, second
     verdict = verdict_on(first, second)
     on_gpu = "environment.gpu" in {*one.compared, *other.compared}
-    parting = parting_sentence(first_dir, second_dir)
+    damage = tuple(
+        f"{run_dir.name}: {sentence}"
+        for run_dir, manifest in (first, second)
+        for sentence in damaged_files(run_dir, manifest)
+    )
+    is_trace_sound = not any(f": {TRACE} " in sentence for sentence in damage)
+    parting = parting_sentence(first_dir, second_dir) if is_trace_sound else None
     return Comparison(
-        inputs=tuple(_inputs(one, other)),
-        data=tuple(_data(one, other)),
+        inputs=tuple(f"{key} {told}" for key, told in input_differences(one, other)),
+        data=tuple(f"{role} {told}" for role, told in scan_differences(one, other)),
         code=tuple(
             difference.sentence
             for difference in code_differences(one.code, other.code.files, other.code.commit, "see git log")
@@ -90,7 +101,8 @@ def compare_runs(first: tuple[Path, Manifest], second: tuple[Path, Manifest]) ->
         results=tuple(
             sentence for sentence in verdict.sentences if not sentence.startswith((*CONDITIONS, f"{TRACE}:"))
         ),
-        is_bitwise=verdict.is_bitwise,
+        damage=damage,
+        is_bitwise=verdict.is_bitwise and not damage,
         tolerance=verdict.headline if verdict.kind == "tolerance" else "",
     )
 
@@ -113,43 +125,9 @@ def parting_sentence(first: Path, second: Path) -> str | None:
     )
 
 
-def _inputs(one: Manifest, other: Manifest) -> Iterator[str]:
-    for key in sorted({*one.resolved, *other.resolved}):
-        was, now = one.resolved.get(key), other.resolved.get(key)
-        if was is not None and now is not None and _same(was.value, now.value):
-            continue
-        told = [
-            "absent" if leaf is None else f"{leaf.value!r} ({leaf.place or leaf.source})"
-            for leaf in (was, now)
-        ]
-        yield f"{key} {told[0]} -> {told[1]}"
-
-
-def _same(first: Any, second: Any) -> bool:
-    return type(first) is type(second) and bool(first == second)
-
-
-def _data(one: Manifest, other: Manifest) -> Iterator[str]:
-    was, now = ({record.role: record for record in run.data} for run in (one, other))
-    for role in sorted({*was, *now}):
-        told = [
-            "absent" if role not in side else f"{side[role].name}, sha256 {side[role].sha256[:12]}"
-            for side in (was, now)
-        ]
-        if role not in was or role not in now or was[role].sha256 != now[role].sha256:
-            yield f"{role} {told[0]} -> {told[1]}"
-
-
 def _exactness(one: Manifest, other: Manifest) -> Iterator[str]:
     if one.exactness.profile != other.exactness.profile:
         yield f"profile {one.exactness.profile} -> {other.exactness.profile}"
     if one.exactness.threads != other.exactness.threads:
         yield f"threads {one.exactness.threads} -> {other.exactness.threads}"
-    was, now = (run.exactness.observed.get("known_answers") for run in (one, other))
-    if isinstance(was, dict) and isinstance(now, dict):
-        differing = [name for name in {**was, **now} if was.get(name) != now.get(name)]
-        if differing:
-            yield f"known answers {', '.join(differing)}: the processes compute with other kernels"
-    images = [run.environment.image.id if run.environment.image else "none" for run in (one, other)]
-    if images[0] != images[1]:
-        yield f"image {images[0]} -> {images[1]}"
+    yield from known_answers_that_differ(one, other)

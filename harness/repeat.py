@@ -18,7 +18,7 @@ from harness.verdict import judge
 if TYPE_CHECKING:
     from harness.executors.base import Executor
 
-__all__ = ["repeat", "rerun_exit_code"]
+__all__ = ["job_again", "repeat", "rerun_exit_code"]
 
 _CURE = "--regardless goes on all the same; rerun --restore rebuilds code and environment"
 
@@ -71,15 +71,31 @@ def repeat(
         warn=warn,
         takes_other_hardware=kind == "verify",
     )
-    inputs = {role: str(place.path) for role, place in found.items()}
     origin = RepeatedRun(kind, recorded.path.name, recorded.manifest.manifest_digest)
-    resolved = with_data(recorded.resolved, found)
-    if isinstance(executor, ImageExecutor):
-        resolved = with_image(resolved, executor.image_id(), executor.name)
-    else:
-        resolved = with_image(resolved, "none", executor.name)
-    job = Job(resolved, recorded.manifest.spec, inputs, origin, code_held(recorded, executor, root))
+    job = job_again(recorded, executor, found, root, origin)
     return run(job, executor, runs_dir, root=root, look=look)
+
+
+def job_again(
+    recorded: Recorded,
+    executor: Executor,
+    found: Mapping[str, Found],
+    root: Path,
+    origin: RepeatedRun | None = None,
+) -> Job:
+    """Make of a recorded run what is to be run.
+
+    Parameters
+    ----------
+    recorded, executor, found, root
+        As in :func:`repeat`.
+    origin
+        What the new run's record says of the run that it repeats.
+    """
+    inputs = {role: str(place.path) for role, place in found.items()}
+    image = executor.image_id() if isinstance(executor, ImageExecutor) else "none"
+    resolved = with_image(with_data(recorded.resolved, found), image, executor.name)
+    return Job(resolved, recorded.manifest.spec, inputs, origin, code_held(recorded, executor, root))
 
 
 def rerun_exit_code(recorded: Mapping[str, Any], finished: Finished) -> ExitCode:

@@ -14,12 +14,14 @@ from harness.outcome import plain
 from harness.screen import duration
 
 if TYPE_CHECKING:
+    from harness.bisection import Bisection
     from harness.comparison import Comparison
     from harness.plan import Plan
     from harness.resolved import ResolvedRun
 
 __all__ = [
     "as_json",
+    "bisection_lines",
     "comparison_lines",
     "explain_json",
     "explain_lines",
@@ -160,6 +162,35 @@ def word(value: Any) -> str:
 def comparison_lines(found: Comparison) -> Iterator[str]:
     """Say in what two runs differ, a line for each difference."""
     yield found.headline
-    for area in ("inputs", "data", "code", "environment", "trace", "results"):
+    for area in ("damage", "inputs", "data", "code", "environment", "trace", "results"):
         for sentence in getattr(found, area):
             yield f"  {area:<12}{sentence}"
+
+
+def bisection_lines(found: Bisection) -> Iterator[str]:
+    """Say where two runs part, in which tensor, how that is known, and what may be the cause."""
+    if found.parting is None or found.step is None:
+        yield (
+            "bitwise: the runs are the same"
+            if found.is_bitwise
+            else ("the trainings are the same to the last bit, and what was made after them is not")
+        )
+    else:
+        more = f", and {len(found.tensors) - 1} more tensors there" if len(found.tensors) > 1 else ""
+        yield (
+            f"the runs part at step {found.step + 1} (epoch {found.epoch}, batch {found.batch}): "
+            f"{found.tensor}{more}"
+        )
+        yield f"  the traces part at line {found.parting.line + 1}: {found.parting.kind} " + (
+            f"{found.parting.first} -> {found.parting.second}; all weights are known to be the same "
+            f"after step {found.parting.agreed_step}"
+        )
+    for name, one in found.replays.items():
+        how = "it did what the run has recorded" if one.repeats else "it did something else than the run"
+        yield f"  {name} was carried out once more from {one.start or 'its folder'}: {one.problem or how}"
+    for note in found.notes:
+        yield f"  note: {note}"
+    for cause in found.causes:
+        yield f"  {cause.likelihood:<10}{cause.suspect.area:<13}{cause.suspect.sentence}: {cause.reason}"
+    if not found.causes and not found.is_bitwise:
+        yield "  no difference of values, data, code or environment is recorded"

@@ -8,10 +8,9 @@ import os
 import platform
 import signal
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 from harness.code_capture import Code, capture_code, copy_code
@@ -34,12 +33,13 @@ from harness.store import (
     write_durably,
     write_json,
 )
+from harness.supervision import Supervised, noticing_signals
 
 if TYPE_CHECKING:
     from harness.executors.base import Executor
     from harness.resolved import ResolvedRun
 
-__all__ = ["Finished", "Job", "carry_out", "exit_code", "run", "write_inputs"]
+__all__ = ["Finished", "Job", "carry_out", "exit_code", "lay_out", "run", "write_inputs"]
 
 
 @dataclass(frozen=True)
@@ -76,38 +76,6 @@ class Finished:
     stopped_by: signal.Signals | None
 
 
-class _Supervision:
-    """Counts requests to stop, lets the screen look at the progress, and ends what cannot be recorded."""
-
-    def __init__(self, lock_fd: int, look: Callable[[], None]) -> None:
-        self.lock_fd = lock_fd
-        self.signals: list[signal.Signals] = []
-        self.surroundings: Future[Circumstances] | None = None
-        self._look = look
-
-    def stops_asked(self) -> int:
-        return len(self.signals)
-
-    def tick(self) -> None:
-        if self.surroundings is not None and self.surroundings.done():
-            self.surroundings.result()
-        self._look()
-
-    def note(self, number: int, frame: FrameType | None) -> None:
-        self.signals.append(signal.Signals(number))
-
-
-@contextlib.contextmanager
-def _noticing_signals(supervision: _Supervision) -> Iterator[None]:
-    heard = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, supervision.note) for number in heard}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
 def run(
     job: Job,
     executor: Executor,
@@ -140,7 +108,7 @@ def run(
         The run, whatever its status.
     """
     with create_run(runs_dir, job.resolved.name) as held:
-        _lay_out(job, held.path)
+        lay_out(job, held.path)
         return carry_out(held, job, executor, root=root, look=look, max_restarts=max_restarts)
 
 
@@ -163,8 +131,8 @@ def carry_out(
         As in :func:`run`.
     """
     path = held.path.resolve()
-    supervision = _Supervision(held.lock_fd, lambda: look(path))
-    with _noticing_signals(supervision), _journalled(path):
+    supervision = Supervised(held.lock_fd, lambda: look(path))
+    with noticing_signals(supervision), _journalled(path):
         plan = make_plan(
             job.resolved,
             str(path),
@@ -197,7 +165,16 @@ def _journalled(path: Path) -> Iterator[None]:
         raise
 
 
-def _lay_out(job: Job, path: Path) -> None:
+def lay_out(job: Job, path: Path) -> None:
+    """Write into a run folder what its worker reads.
+
+    Parameters
+    ----------
+    job
+        What is to be run.
+    path
+        The folder.
+    """
     for folder in ("checkpoints", "products", "logs"):
         (path / folder).mkdir()
     write_durably(path / SPEC, job.spec.encode("utf-8"))
@@ -239,7 +216,7 @@ def _surroundings(job: Job, executor: Executor, plan: Plan, path: Path, root: Pa
 
 
 def _attempts(
-    plan: Plan, executor: Executor, supervision: _Supervision, path: Path, max_restarts: int
+    plan: Plan, executor: Executor, supervision: Supervised, path: Path, max_restarts: int
 ) -> Outcome:
     spoken = read_outcome(path)
     if spoken is not None and spoken.has_ended:  # an earlier host died before it could write the manifest
@@ -254,7 +231,7 @@ def _attempts(
     return missing_outcome(0, supervision.stops_asked())
 
 
-def _attempt(plan: Plan, executor: Executor, supervision: _Supervision, path: Path) -> tuple[Outcome, bool]:
+def _attempt(plan: Plan, executor: Executor, supervision: Supervised, path: Path) -> tuple[Outcome, bool]:
     append_event(path, "started", executor=executor.name, argv=list(plan.argv[1:-1]))
     ending = executor.execute(plan, supervision)
     append_event(path, "worker ended", exit_status=ending.exit_status)

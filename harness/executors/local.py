@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Self
 
 from harness import environment
 from harness.build_id import read_build_record
@@ -50,7 +51,11 @@ class LocalExecutor:
         self.root = source_root() if root is None else root
         is_installed = self.root.name in {"site-packages", "dist-packages"}
         self.packages = None if is_installed else str(self.root)
-        self.caller = dict(os.environ if caller is None else caller)
+        self.caller: Mapping[str, str] = dict(os.environ if caller is None else caller)
+
+    def moved(self, python: str, root: Path) -> Self:
+        """Give the same executor with another interpreter and other packages."""
+        return type(self)(python, root, self.caller)
 
     def inventory(self) -> Inventory:
         """Say what this machine and this interpreter have."""

@@ -5,10 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from harness.comparison import Comparison, compare_runs, parting_sentence
-from harness.manifest import read_manifest
+from harness.manifest import DamagedError, damaged_files, read_manifest
 from ptycho_torch.trace import TraceLine
 from tests.harness.conftest import Bench, commit
+from tests.harness.test_manifest import flip
 from tests.harness.test_road import SPEC, harness, only_run
 
 
@@ -19,7 +22,7 @@ def compared(*paths: Path) -> Comparison:
 
 def test_a_run_and_its_repetition_differ_in_nothing(bench: Bench) -> None:
     found = compared(bench.run().path, bench.run().path)
-    assert found == Comparison((), (), (), (), (), (), is_bitwise=True)
+    assert found == Comparison((), (), (), (), (), (), (), is_bitwise=True)
     assert found.headline == "bitwise"
 
 
@@ -41,6 +44,25 @@ def test_changed_code_and_exactness_are_named(bench: Bench) -> None:
     assert any(sentence.startswith("threads 1 -> 2") for sentence in found.environment)
     assert "known answers matmul: the processes compute with other kernels" in found.environment
     assert any(sentence.startswith("final_tensor_digest") for sentence in found.results)
+
+
+def test_runs_whose_files_were_altered_are_never_called_bitwise(bench: Bench) -> None:
+    one, other = bench.run().path, bench.run().path
+    flip(other / "products" / "weights.safetensors", 5)
+    found = compared(one, other)
+    assert found.damage == tuple(
+        f"{other.name}: {sentence}" for sentence in damaged_files(other, read_manifest(other))
+    )
+    assert not found.is_bitwise
+    assert "altered" in found.headline
+
+
+def test_a_trace_that_is_no_trace_is_an_error_with_its_place(tmp_path: Path) -> None:
+    write_trace(tmp_path / "a", ["0x1p+0", "0x1p-1"])
+    write_trace(tmp_path / "b", ["0x1p+0", "0x1p-1"])
+    (tmp_path / "b" / "trace.jsonl").write_text("{}\n{}\n")
+    with pytest.raises(DamagedError, match="trace.jsonl:1"):
+        parting_sentence(tmp_path / "a", tmp_path / "b")
 
 
 def write_trace(path: Path, losses: list[str]) -> None:

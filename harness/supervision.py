@@ -1,0 +1,56 @@
+"""What a host does while its worker works: count requests to stop, and look at the progress."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from types import FrameType
+from typing import Any
+
+__all__ = ["Supervised", "noticing_signals"]
+
+
+class Supervised:
+    """Counts requests to stop, lets the screen look at the progress, and ends what cannot be recorded.
+
+    Parameters
+    ----------
+    lock_fd
+        Descriptor of the run's lock.
+    look
+        Called a few times a second.
+    """
+
+    def __init__(self, lock_fd: int, look: Callable[[], None]) -> None:
+        self.lock_fd = lock_fd
+        self.signals: list[signal.Signals] = []
+        self.surroundings: Future[Any] | None = None
+        self._look = look
+
+    def stops_asked(self) -> int:
+        """Tell how often somebody has asked to stop."""
+        return len(self.signals)
+
+    def tick(self) -> None:
+        """Look at the progress; raise what the description of the surroundings has failed with."""
+        if self.surroundings is not None and self.surroundings.done():
+            self.surroundings.result()
+        self._look()
+
+    def note(self, number: int, frame: FrameType | None) -> None:
+        """Take a signal as a request to stop."""
+        self.signals.append(signal.Signals(number))
+
+
+@contextlib.contextmanager
+def noticing_signals(supervision: Supervised) -> Iterator[None]:
+    """Have requests to stop counted for as long as a worker works."""
+    heard = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, supervision.note) for number in heard}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

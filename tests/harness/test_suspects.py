@@ -1,0 +1,45 @@
+"""Everything in which two runs differ is listed once, thing by thing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from harness.manifest import Attempt, read_manifest
+from harness.suspects import suspects
+from tests.harness.conftest import Bench, commit, write_scan
+
+
+def named(found: object) -> list[tuple[str, str]]:
+    return [(one.area, one.name) for one in found]  # type: ignore[attr-defined]
+
+
+def test_a_run_and_its_repetition_differ_in_nothing(bench: Bench) -> None:
+    one, other = (read_manifest(bench.run().path) for _ in range(2))
+    assert suspects(one, other) == ()
+
+
+def test_values_data_and_every_source_file_are_listed(bench: Bench) -> None:
+    one = read_manifest(bench.run().path)
+    write_scan(bench.data, n_frames=24)
+    for path in ("harness/plan.py", "ptycho_torch/module.py"):
+        with (bench.root / path).open("a") as file:
+            file.write("# another line\n")
+    commit(bench.root)
+    other = read_manifest(bench.run("complete", "training.epochs=3").path)
+    assert named(suspects(one, other)) == [
+        ("inputs", "training.epochs"),
+        ("data", "train"),
+        ("code", "harness/plan.py"),
+        ("code", "ptycho_torch/module.py"),
+    ]
+
+
+def test_an_attempt_that_went_on_from_a_saved_state_is_listed_with_its_step(bench: Bench) -> None:
+    one = read_manifest(bench.run().path)
+    went_on = Attempt("2000-01-01T00:00:00+00:00", 1.0, 0, from_step=7, differences=("code: changed",))
+    other = replace(one, attempts=(*one.attempts, went_on))
+    (found,) = suspects(one, other, ("a", "b"))
+    assert (found.area, found.step) == ("attempt", 7)
+    assert found.sentence == (
+        "b was broken off, and its attempt 2 went on from the state after step 7, although code: changed"
+    )
