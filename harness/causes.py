@@ -171,7 +171,7 @@ def place_of(tensor: str, step: int) -> str:
     if beginning == "before":
         at_start = "constants" if rest.startswith("forward_model.") else "weights"
         return at_start if step == 0 else "between"
-    if beginning == "batch" or tensor == "data":
+    if (beginning == "batch" and rest) or tensor == "data":
         return "order" if rest == "index" else "values"
     if beginning == "activation":
         return "network" if rest.startswith("generator") else "physics"
@@ -181,6 +181,7 @@ def place_of(tensor: str, step: int) -> str:
         "rate": "rate",
         "length": "end",
         "epoch": "end",
+        "batch": "end",
         "products": "products",
     }
     return known.get(beginning, "update")

@@ -38,6 +38,7 @@ DECOYS = (
         ("after/optimizer/exp_avg/x", 0, "update"),
         ("weights", 9, "update"),
         ("length", 9, "end"),
+        ("batch", 9, "end"),
         ("products", 0, "products"),
     ],
 )
