@@ -34,11 +34,13 @@ from ptycho_torch.module import PtychoModule  # noqa: E402
 from ptycho_torch.payloads import TrainingPayload  # noqa: E402
 from ptycho_torch.physics.probe import annular_probe  # noqa: E402
 from ptycho_torch.readers.scan import Scan  # noqa: E402
+from ptycho_torch.tracing import WEIGHTS_EVERY, TraceFile  # noqa: E402
 from ptycho_torch.training import train_with_lightning  # noqa: E402
 
 FRAMES = 1024
 BATCH = 16
 SGEMM_SIDE = 2048
+_TRACED_STEPS = 12
 
 
 def made_up_scan() -> Scan:
@@ -157,6 +159,51 @@ def infer(steps: int, gridsize: int) -> dict[str, float]:
     }
 
 
+def trace(steps: int) -> dict[str, float]:
+    """Train 12 steps and write the trace in every other one: its own time by kind of work, and the steps'.
+
+    The tenth step digests all weights, the last one of an epoch every tensor; both are traced.
+    """
+    begun: list[float] = []
+    spent: dict[str, dict[int, float]] = {"state": {}, "gradient": {}, "line": {}}
+
+    def timed(kind: str, hook: Callable[..., None]) -> Callable[..., None]:
+        def call(callback: TraceFile, *arguments: Any) -> None:
+            if kind == "state":
+                begun.append(time.process_time())
+            number = len(begun) - 1
+            if number % 2:
+                began = time.process_time()
+                hook(callback, *arguments)
+                spent[kind][number] = time.process_time() - began
+
+        return call
+
+    TraceFile.on_train_batch_start = timed("state", TraceFile.on_train_batch_start)  # type: ignore[method-assign]
+    TraceFile.on_before_optimizer_step = timed("gradient", TraceFile.on_before_optimizer_step)  # type: ignore[method-assign]
+    TraceFile.on_train_batch_end = timed("line", TraceFile.on_train_batch_end)  # type: ignore[method-assign]
+    with tempfile.TemporaryDirectory() as folder:
+        train_with_lightning(made_up_payload(1, BATCH * _TRACED_STEPS, folder), made_up_scan())
+    whole = np.diff(begun)
+    lines = spent["line"]
+    ordinary = [lines[number] for number in lines if number not in {WEIGHTS_EVERY - 1, _TRACED_STEPS - 1}]
+    line = float(np.median(ordinary))
+    each = {
+        "state_ms": float(np.median(list(spent["state"].values()))),
+        "gradient_ms": float(np.median(list(spent["gradient"].values()))),
+        "line_ms": line,
+        "weights_ms": (lines[WEIGHTS_EVERY - 1] - line) / WEIGHTS_EVERY,
+        "tensors_ms": (lines[_TRACED_STEPS - 1] - line) / (FRAMES / BATCH),
+    }
+    without = float(np.median(whole[2::2]))
+    return {
+        **{name: 1e3 * seconds for name, seconds in each.items()},
+        "percent": 100 * sum(each.values()) / without,
+        "without_ms": 1e3 * without,
+        "with_ms": 1e3 * float(np.median([whole[number] for number in (3, 5, 7)])),
+    }
+
+
 def hashing(steps: int) -> dict[str, float]:
     """Digest what a run digests: weights, and files of the size of a checkpoint and of the data."""
     scan = made_up_scan()
@@ -200,6 +247,7 @@ LANES: dict[str, Callable[[int], dict[str, float]]] = {
     "sgemm": sgemm,
     "flops": flops,
     "hashing": hashing,
+    "trace": trace,
     **{f"train {g}": lambda steps, g=g: train(steps, g) for g in (1, 2)},
     **{f"bare {g}": lambda steps, g=g: bare(steps, g) for g in (1, 2)},
     **{f"infer {g}": lambda steps, g=g: infer(steps, g) for g in (1, 2)},

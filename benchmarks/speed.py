@@ -39,9 +39,22 @@ HASHING = Lane("hashing")
 TRAIN = {g: Lane(f"train {g}") for g in (1, 2)}
 BARE = {g: Lane(f"bare {g}") for g in (1, 2)}
 INFER = {g: Lane(f"infer {g}") for g in (1, 2)}
-PORTABLE = Lane("train 1", "portable")
+PORTABLE = {g: Lane(f"train {g}", "portable") for g in (1, 2)}
+TRACE = Lane("trace")
 TWO_THREADS = Lane("train 1", "strict", 2)
-ROUND = (SGEMM, TRAIN[1], BARE[1], PORTABLE, SGEMM, TRAIN[2], BARE[2], TWO_THREADS, INFER[1], INFER[2])
+ROUND = (
+    *(SGEMM, TRAIN[1], PORTABLE[1], BARE[1], TRACE),
+    *(SGEMM, TRAIN[2], PORTABLE[2], BARE[2], TWO_THREADS, INFER[1], INFER[2]),
+)
+
+TRACED = {
+    "state summed up": "state_ms",
+    "gradient's norm": "gradient_ms",
+    "batch digested, line written": "line_ms",
+    "weights digested, every tenth step": "weights_ms",
+    "every tensor digested, once an epoch of 64 steps": "tensors_ms",
+}
+"""What the trace does, to the lane's figure."""
 
 Found = dict[Lane, list[dict[str, float]]]
 
@@ -97,12 +110,17 @@ def table(found: Found) -> list[tuple[str, str, str]]:
             },
         ),
         both("fraction of the roofline", {g: fraction(g) for g in (1, 2)}),
-        ("groups / CPU-s, portable", _spread(found, PORTABLE, rate), ""),
-        (
+        both("groups / CPU-s, portable", {g: _spread(found, PORTABLE[g], rate) for g in (1, 2)}),
+        both(
             "portable over strict",
-            f"{100 * _middle(found, PORTABLE, rate) / _middle(found, TRAIN[1], rate):.0f} %",
-            "",
+            {
+                g: f"{100 * _middle(found, PORTABLE[g], rate) / _middle(found, TRAIN[g], rate):.0f} %"
+                for g in (1, 2)
+            },
         ),
+        ("trace, % of training", _spread(found, TRACE, "percent"), ""),
+        *((f"  {work}, ms a step", _spread(found, TRACE, figure), "") for work, figure in TRACED.items()),
+        ("  step with it; without, ms", *(_spread(found, TRACE, f"{one}_ms") for one in ("with", "without"))),
         (
             "two threads over one, wall time",
             f"{_middle(found, TWO_THREADS, 'per_second') / _middle(found, TRAIN[1], 'per_second'):.2f}",
@@ -129,12 +147,27 @@ def table(found: Found) -> list[tuple[str, str, str]]:
     return rows
 
 
+def _show_only(beginning: str, rounds: int, steps: int) -> None:
+    lanes = [lane for lane in (*dict.fromkeys(ROUND), FLOPS, HASHING) if lane.name.startswith(beginning)]
+    found: Found = {lane: [] for lane in lanes}
+    for lane in lanes * rounds:
+        found[lane].append(measure(lane, steps))
+    for lane, figures in found.items():
+        sys.stdout.write(f"{lane.name}, {lane.profile}, {lane.threads} threads\n")
+        for figure in figures[0]:
+            sys.stdout.write(f"  {figure} {_spread(found, lane, figure)}\n")
+
+
 def main(arguments: Sequence[str]) -> None:
     """Measure all lanes in rounds, and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--only", help="only lanes whose name begins so; prints their figures")
     parser.add_argument("--rounds", type=int, default=2, help="turns of every lane (2)")
     parser.add_argument("--steps", type=int, default=3, help="training steps that are measured (3)")
     chosen = parser.parse_args(arguments)
+    if chosen.only is not None:
+        _show_only(chosen.only, chosen.rounds, chosen.steps)
+        return
     found: Found = {lane: [measure(lane, chosen.steps)] for lane in (FLOPS, HASHING)}
     for number in range(chosen.rounds):
         sys.stderr.write(f"round {number + 1} of {chosen.rounds}\n")
