@@ -21,7 +21,9 @@ VENDOR_DEPENDENT: Mapping[str, Callable[[Tensor], Tensor]] = {
     "aten::asin": torch.asin,
     "aten::acos": torch.acos,
     "aten::tan": lambda values: torch.tan(values.double()),
-    "aten::_euclidean_dist": lambda values: torch.cdist(values.reshape(100, -1), values.reshape(100, -1).flip(0)),
+    "aten::_euclidean_dist": lambda values: torch.cdist(
+        values.reshape(100, -1), values.reshape(100, -1).flip(0)
+    ),
 }
 """Name of the operation, to an example of it for values between 0 and 1."""
 
