@@ -294,3 +294,7 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return int(ExitCode.RUN_FAILED)
+    except OSError as error:  # a full or broken disk; what a user named wrongly was refused before
+        cure = "mend it and try again; `harness resume` continues a run that had begun"
+        click.echo(f"the operating system refused ({error}): {cure}", err=True)
+        return int(ExitCode.RUN_FAILED)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,9 +22,11 @@ __all__ = [
     "OutcomeError",
     "ProductRecord",
     "Status",
+    "disk_fault",
     "flat",
     "plain",
     "read_outcome",
+    "status_of_fault",
     "write_outcome",
 ]
 
@@ -98,6 +101,23 @@ class Outcome:
     def has_ended(self) -> bool:
         """Whether the run came to its end, so that nothing is left to do."""
         return self.status in {"completed", "collapsed"}
+
+
+_FAULTS, _LAST_FAULT = 64, 124
+"""Exit statuses that stand for an errno, between those of a shell's own programs and those of shells."""
+
+
+def status_of_fault(error: OSError) -> int:
+    """Return the exit status by which a worker says what kept it from writing or clearing up its files."""
+    status = _FAULTS + (error.errno or 0)
+    return status if status <= _LAST_FAULT else _FAULTS
+
+
+def disk_fault(exit_status: int) -> str | None:
+    """Say in words what a worker's exit status from :func:`status_of_fault` stands for; None for another."""
+    if not _FAULTS <= exit_status <= _LAST_FAULT:
+        return None
+    return os.strerror(exit_status - _FAULTS) if exit_status > _FAULTS else "a fault of the disk"
 
 
 @functools.cache

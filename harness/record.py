@@ -25,7 +25,7 @@ from harness.manifest import (
     Scalar,
     ShadowedValue,
 )
-from harness.outcome import Outcome, flat, plain
+from harness.outcome import Outcome, disk_fault, flat, plain
 from harness.store import LOG, RESOLVED, SPEC, utc_now
 
 if TYPE_CHECKING:
@@ -67,6 +67,9 @@ def missing_outcome(exit_status: int, stops_asked: int) -> Outcome:
         return Outcome("interrupted", "the worker was stopped before it could write a checkpoint")
     if exit_status == -signal.SIGKILL:
         return Outcome("failed", f"the worker was killed (SIGKILL), often for want of memory: see {LOG}")
+    fault = disk_fault(exit_status)
+    if fault is not None:
+        return Outcome("failed", f"the worker could not write how it ended ({fault}): see {LOG}")
     how = f"signal {-exit_status}" if exit_status < 0 else f"status {exit_status}"
     return Outcome("failed", f"the worker ended with {how} and left no outcome: see {LOG}")
 

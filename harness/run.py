@@ -18,7 +18,7 @@ from harness.contents import sync_files
 from harness.environment import LOCK_COPY
 from harness.errors import ExitCode
 from harness.manifest import Manifest, RepeatedRun, write_manifest
-from harness.outcome import Outcome, OutcomeError, plain, read_outcome
+from harness.outcome import Outcome, OutcomeError, disk_fault, plain, read_outcome
 from harness.plan import PASSED_ON, Plan, make_plan
 from harness.record import Circumstances, attempts_of, compose, explained, missing_outcome
 from harness.store import (
@@ -240,6 +240,10 @@ def _attempt(plan: Plan, executor: Executor, supervision: Supervised, path: Path
     except OutcomeError as error:
         spoken = Outcome("failed", str(error))
     outcome = spoken or missing_outcome(ending.exit_status, supervision.stops_asked())
+    fault = disk_fault(ending.exit_status)
+    if outcome.has_ended and fault is not None:
+        left = f"states to continue from could not be removed from checkpoints/ ({fault})"
+        outcome = dataclasses.replace(outcome, error="; ".join(filter(None, (outcome.error, left))))
     return explained(outcome, ending.reason), spoken is not None
 
 

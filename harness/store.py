@@ -127,7 +127,9 @@ def append_event(run_dir: Path, event: str, **facts: Any) -> None:
     try:
         size = os.fstat(descriptor).st_size
         torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-        os.write(descriptor, (b"\n" if torn else b"") + line.encode("utf-8") + b"\n")
+        left = (b"\n" if torn else b"") + line.encode("utf-8") + b"\n"
+        while left:  # a disk that fills up takes a part of it
+            left = left[os.write(descriptor, left) :]
         os.fsync(descriptor)
     finally:
         os.close(descriptor)

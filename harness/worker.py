@@ -21,7 +21,7 @@ from typing import Any
 from harness.code_capture import digest_of_files, source_files, source_root
 from harness.examined import batch_asked_for
 from harness.lifeline import stop_with_the_host
-from harness.outcome import CheckpointRecord, Outcome, ProductRecord, write_outcome
+from harness.outcome import CheckpointRecord, Outcome, ProductRecord, status_of_fault, write_outcome
 from harness.progress import read_progress, write_progress
 from harness.resolved import ResolvedRun, SimulatedSource
 from harness.store import INPUTS, RESOLVED, append_event, file_digest, read_json, write_durably
@@ -40,7 +40,6 @@ from ptycho_torch.stitching import Reconstruction
 from ptycho_torch.training import KeptCheckpoint, TrainingResult, train_with_lightning
 
 logger = logging.getLogger("harness.worker")
-
 EXIT_FAILED = 1
 
 
@@ -136,8 +135,7 @@ class Worker:
     def _reconstruct(self, resolved: ResolvedRun, scans: Mapping[str, Scan], result: TrainingResult) -> None:
         scan = with_reference(scans["train"], scans["reference"]) if "reference" in scans else scans["train"]
         scan = with_trained_probe(result.module, scan)
-        payload, data = resolved.payload, result.datamodule
-        execution = payload.execution_config
+        payload, data, execution = resolved.payload, result.datamodule, resolved.payload.execution_config
         predictions = predict_patches(
             result.module,
             scan,
@@ -175,8 +173,7 @@ class Worker:
         )
 
     def _draw(self, name: str, image: Reconstruction, evaluation: Evaluation) -> None:
-        # Drawing comes after training: the training itself never loads matplotlib.
-        from ptycho_torch.plotting import save_pictures
+        from ptycho_torch.plotting import save_pictures  # the training itself never loads matplotlib
 
         folder = self.run_dir / "products"
         for path in save_pictures(
@@ -274,10 +271,9 @@ def main(arguments: list[str]) -> int:
     """Run the worker on a run folder and return its exit status."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    run_dir = Path(arguments[0]).resolve()
-    worker = Worker(run_dir)
+    worker = Worker(Path(arguments[0]).resolve())
     worker.listen()
-    stop_with_the_host(run_dir)
+    stop_with_the_host(worker.run_dir)
     try:
         worker.run()
     except StopRequestedError as error:
@@ -288,9 +284,13 @@ def main(arguments: list[str]) -> int:
     except Exception as error:
         logger.exception("the worker failed")
         worker.note(status="failed", error=f"{type(error).__name__}: {' '.join(str(error).splitlines())}")
-    write_outcome(run_dir, worker.outcome)
-    if worker.outcome.has_ended:
-        forget_states(run_dir)
+    try:
+        write_outcome(worker.run_dir, worker.outcome)
+        if worker.outcome.has_ended:
+            forget_states(worker.run_dir)
+    except OSError as error:
+        logger.exception("the outcome cannot be written, or the states cannot be removed")
+        return status_of_fault(error)
     if worker.outcome.status == "interrupted" and worker.stopped_by is not None:
         return 128 + worker.stopped_by
     return 0 if worker.outcome.status == "completed" else EXIT_FAILED

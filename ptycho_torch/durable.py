@@ -11,6 +11,9 @@ from typing import BinaryIO
 
 __all__ = ["open_durably", "sync_folder"]
 
+_BUFFER_BYTES = 2**20
+"""A checkpoint comes in many small pieces; they go to the disk in few."""
+
 
 @contextmanager
 def open_durably(path: Path) -> Iterator[BinaryIO]:
@@ -26,7 +29,7 @@ def open_durably(path: Path) -> Iterator[BinaryIO]:
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
-        with temporary.open("xb") as stream:
+        with temporary.open("xb", buffering=_BUFFER_BYTES) as stream:
             yield stream
             stream.flush()
             os.fsync(stream.fileno())

@@ -5,6 +5,7 @@ Its results follow from the resolved run and the data alone, as those of the rea
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
@@ -14,7 +15,7 @@ import time
 from pathlib import Path
 
 from harness.code_capture import source_digest
-from harness.outcome import CheckpointRecord, Outcome, ProductRecord, write_outcome
+from harness.outcome import CheckpointRecord, Outcome, ProductRecord, status_of_fault, write_outcome
 from harness.progress import write_progress
 from harness.store import append_event, file_digest
 from ptycho_torch.trace import TraceLine
@@ -96,5 +97,9 @@ outcome = Outcome(
 )
 if behaviour == "torn":
     weights.write_bytes(b"something else")
+if behaviour == "full disk":
+    sys.exit(status_of_fault(OSError(errno.ENOSPC, "no room")))
 write_outcome(run_dir, outcome)
+if behaviour == "states stay":
+    sys.exit(status_of_fault(OSError(errno.EIO, "no answer")))
 sys.exit(0 if outcome.status == "completed" else 1)

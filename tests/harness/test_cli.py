@@ -153,6 +153,20 @@ def test_unknown_commands_options_and_runs_are_bad_input(
     assert "there is no run 'no-such-run'" in capsys.readouterr().err
 
 
+def test_what_the_disk_refuses_is_said_in_one_sentence(bench: Bench) -> None:
+    code = (
+        "import resource, sys; from harness.cli import main; "
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (700, 700)); sys.exit(main(sys.argv[1:]))"
+    )
+    words = ["run", str(bench.spec), "--runs-dir", str(bench.runs)]
+    answer = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+    assert answer.returncode == 1
+    assert answer.stderr.splitlines()[-1].startswith(
+        "the operating system refused ([Errno 27] File too large)"
+    )
+    assert "Traceback" not in answer.stderr
+
+
 def test_show_prints_the_manifest_itself_as_json(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     path = bench.run().path
     assert harness(bench, "show", path.name, "--json") == 0

@@ -190,6 +190,21 @@ def test_a_torn_last_line_of_the_journal_is_left_out_and_does_not_spoil_the_next
     assert events[1]["step"] == 3
 
 
+def test_an_event_of_which_the_disk_takes_a_part_is_no_event_without_a_word(tmp_path: Path) -> None:
+    append_event(tmp_path, "first")
+    limit = (tmp_path / JOURNAL).stat().st_size + 10
+    code = (
+        "import resource, sys; from pathlib import Path; from harness.store import append_event as append; "
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); append(Path(sys.argv[1]), 'second')"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-c", code, tmp_path], capture_output=True, text=True, check=False
+    )
+    assert answer.returncode == 1
+    assert "File too large" in answer.stderr
+    assert [event["event"] for event in read_events(tmp_path)] == ["first"]
+
+
 def test_events_appended_by_many_at_once_are_all_there(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda number: append_event(tmp_path, "event", number=number), range(40)))
