@@ -109,7 +109,7 @@ def go_on_from_a_stale_state(plot: Plot) -> Path:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 900
     while not list(runs.glob("*/checkpoints/resume-000000003.ckpt")) and process.poll() is None:
         assert time.monotonic() < deadline
         time.sleep(0.01)
