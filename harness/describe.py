@@ -16,9 +16,12 @@ from typing import Any
 from harness.code_capture import source_files, source_root
 from harness.environment import find_lock, interpreter
 
-__all__ = ["OPTIONAL_PACKAGES", "describe"]
+__all__ = ["FACTS", "OPTIONAL_PACKAGES", "describe"]
 
 OPTIONAL_PACKAGES = ("mlflow", "tensorboard", "wandb")
+
+FACTS = frozenset({"interpreter", "lock", "source_files", "optional"})
+"""Keys of a description; one that was kept earlier and lacks some is asked for anew."""
 
 
 def describe() -> dict[str, Any]:

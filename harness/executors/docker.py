@@ -16,6 +16,7 @@ from harness import environment
 from harness.build_id import build_id
 from harness.cache import cache_folder, remembered
 from harness.code_capture import source_root
+from harness.describe import FACTS
 from harness.environment import LOCK_COPY, Environment, Lock, Package
 from harness.errors import HarnessError
 from harness.executors.base import Ending, Inventory, Supervision
@@ -40,7 +41,6 @@ if TYPE_CHECKING:
 
 __all__ = ["DockerExecutor"]
 
-_DESCRIBED = frozenset({"interpreter", "lock", "source_files", "optional"})
 _LAST_LINES = 3
 _DESCRIBE_SECONDS = 120
 
@@ -174,7 +174,7 @@ class DockerExecutor:
             return found
 
         kept = cache_folder() / "images" / f"{self.image.id.removeprefix('sha256:')}.json"
-        return remembered(kept, _DESCRIBED, ask)
+        return remembered(kept, FACTS, ask)
 
     def _ask(self, argv: Sequence[str], gpus: Sequence[Mapping[str, Any]] = ()) -> str:
         """Run a short command in the image, where it reaches nothing, and return what it prints."""
