@@ -22,6 +22,15 @@ NEEDS_GPU = "needs a GPU"
 """Words in the one reason for which a test may be skipped in CI."""
 
 
+PASSING_LABEL = "ptychopinn-test.passing"
+"""Label of an image without a name that a test elsewhere has made and removes by itself."""
+
+BUILDS = pytest.mark.xdist_group("builds")
+"""Mark of the tests that build images, or tidy up what builds leave: one after the other."""
+
+_NAMELESS = ("--filter", "dangling=true")
+
+
 def compose_command() -> list[str]:
     """Return the command of compose that this machine has, the plugin first."""
     plugin = subprocess.run(["docker", "compose", "version"], capture_output=True, check=False)
@@ -49,7 +58,7 @@ def without_new_leftovers() -> Iterator[None]:
     try:
         yield
     finally:
-        while new := _images("--filter", "dangling=true") - before:
+        while new := _images(*_NAMELESS) - _images(*_NAMELESS, "--filter", f"label={PASSING_LABEL}") - before:
             removed = subprocess.run(["docker", "rmi", *new], capture_output=True, check=False)
             if removed.returncode != 0:  # somebody else builds on this engine, and uses one
                 break

@@ -1,7 +1,12 @@
-"""What holds for tests with an engine: the checkout's own image, nothing left behind, in CI no skips."""
+"""What holds for tests with an engine: the checkout's own image, nothing left behind, in CI no skips.
+
+Several processes share these tests: those that build images are one group, because they also tidy up what
+builds leave, and every other test minds its own containers and folders.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -30,16 +35,19 @@ def pytest_runtest_makereport(
 
 
 @pytest.fixture(scope="session")
-def cpu_image() -> str:
+def cpu_image(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return the id of this checkout's image `cpu`, which is built when it is missing or of other sources."""
     need_engine()
-    try:
+    # One of the processes that share the tests builds it, and the others wait.
+    with (tmp_path_factory.getbasetemp().parent / "cpu-image.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            return DockerExecutor().image_id()
+        except UserError:
+            command = [sys.executable, "-m", "harness", "image", "build"]
+            built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+            assert built.returncode == 0, built.stderr
         return DockerExecutor().image_id()
-    except UserError:
-        command = [sys.executable, "-m", "harness", "image", "build"]
-        built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-        assert built.returncode == 0, built.stderr
-    return DockerExecutor().image_id()
 
 
 @pytest.fixture(scope="module")

@@ -14,9 +14,9 @@ import pytest
 
 from harness.build_id import build_id
 from tests.container.bait import Bait
-from tests.container.compose_kit import Checkout, compose_command, manifest_of, need_engine
+from tests.container.compose_kit import BUILDS, Checkout, compose_command, manifest_of, need_engine
 
-pytestmark = pytest.mark.container
+pytestmark = [pytest.mark.container, BUILDS]
 
 SPEC = "runs/ci.yaml"
 OWNERS = (0, 1000)

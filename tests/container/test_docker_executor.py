@@ -13,6 +13,7 @@ from harness.executors.docker import DockerExecutor
 from harness.images import connect
 from harness.store import LIFELINE
 from tests.container.bait import Bait
+from tests.container.compose_kit import PASSING_LABEL
 from tests.container.docker_kit import (
     ROOT,
     as_user,
@@ -74,7 +75,7 @@ def test_a_run_whose_image_is_gone_says_so_and_how_to_get_it_back() -> None:
     with folder_of(0) as folder:
         parent = DockerExecutor().image_id()
         made = client.api.create_container_from_config({"Image": parent, "Labels": {"a": str(folder)}})
-        image = client.api.commit(made["Id"], changes=f'LABEL passing="{folder.name}"')["Id"]
+        image = client.api.commit(made["Id"], changes=f'LABEL {PASSING_LABEL}="{folder.name}"')["Id"]
         client.api.remove_container(made["Id"])
         try:
             asked = harness(
@@ -103,7 +104,7 @@ def test_an_image_of_other_sources_and_one_of_none_are_refused_before_anything_i
         ("ptychopinn.target= ptychopinn.build-id=", "is not one of this project's"),
     ):
         made = client.api.create_container_from_config({"Image": parent})
-        image = client.api.commit(made["Id"], changes=f"LABEL {label}")["Id"]
+        image = client.api.commit(made["Id"], changes=f"LABEL {PASSING_LABEL}=1 {label}")["Id"]
         client.api.remove_container(made["Id"])
         try:
             with folder_of(0) as folder:

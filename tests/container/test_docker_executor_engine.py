@@ -28,7 +28,7 @@ from tests.container.docker_kit import (
 )
 from tests.processes import worker_of
 
-pytestmark = pytest.mark.container
+pytestmark = [pytest.mark.container, pytest.mark.xdist_group("engine")]
 
 
 class Engine:
@@ -80,7 +80,7 @@ def own_engine(cpu_image: str) -> Iterator[Engine]:
         try:
             client = engine.start()
             # The content of an image is its identity, so it has the same id there.
-            (loaded,) = client.images.load(connect().images.get(cpu_image).save())
+            (loaded,) = client.images.load(connect(timeout_s=600).images.get(cpu_image).save())
             assert loaded.id == cpu_image
             loaded.tag(REPOSITORY, "cpu")
             yield engine

@@ -8,9 +8,9 @@ import subprocess
 
 import pytest
 
-from tests.container.compose_kit import ROOT, Checkout, manifest_of
+from tests.container.compose_kit import BUILDS, ROOT, Checkout, manifest_of
 
-pytestmark = pytest.mark.container
+pytestmark = [pytest.mark.container, BUILDS]
 
 
 def commands() -> list[list[str]]:
@@ -39,7 +39,7 @@ def checkout(checkout: Checkout) -> Checkout:
     return checkout
 
 
-# The suite is not yet at home in its image: seven tests that play with rights and users fail there.
+# The suite in its own image is left out until all of it has been seen to pass there.
 @pytest.mark.parametrize("command", commands()[1:2], ids=lambda command: command[-1])
 def test_a_command_does_what_the_section_says(checkout: Checkout, command: list[str]) -> None:
     done = checkout.compose(*command[1:])
