@@ -89,18 +89,16 @@ class _Gate(torch.autograd.Function):
             by_pixel = _pixel_gate(*pixel_inputs)
 
         scaled = features * kept
-        is_peak = scaled == pixel_peak
+        is_peak = torch.eq(scaled, pixel_peak, out=torch.empty_like(scaled))
         to_pixel_gate = scaled.mul_(gradient).sum(dim=1, keepdim=True)
         to_mean, to_peak, to_kernel = torch.autograd.grad(by_pixel, pixel_inputs, to_pixel_gate)
-        to_mean = to_mean / channels
-        to_scaled = torch.where(is_peak, to_mean + to_peak / is_peak.sum(dim=1, keepdim=True), to_mean)
-        to_scaled.addcmul_(gradient, by_pixel.detach())
+        to_peak = to_peak / is_peak.sum(dim=1, keepdim=True)
+        to_scaled = is_peak.mul_(to_peak).add_(to_mean / channels).addcmul_(gradient, by_pixel.detach())
 
         to_channel_gate = torch.mul(to_scaled, features, out=scaled).sum(dim=(2, 3))[..., None, None]
         to_mean, to_peak, *to_weights = torch.autograd.grad(by_channel, channel_inputs, to_channel_gate)
-        is_peak = features == peak[..., None, None]
-        to_peak = to_peak / is_peak.sum(dim=(2, 3))
+        is_peak = torch.eq(features, peak[..., None, None], out=scaled)
+        to_peak = (to_peak / is_peak.sum(dim=(2, 3)))[..., None, None]
         to_mean = (to_mean / pixels)[..., None, None]
-        to_features = torch.where(is_peak, to_mean + to_peak[..., None, None], to_mean)
-        to_features.addcmul_(to_scaled, kept)
+        to_features = is_peak.mul_(to_peak).add_(to_mean).addcmul_(to_scaled, kept)
         return to_features, *to_weights, to_kernel
