@@ -2,7 +2,7 @@
 #
 # Variables: VENV, DEV_VENV and HOST_VENV (where the environments are), WHEELS (folder with the CPU wheel of torch),
 # TORCH_CPU_INDEX, PYTHON; for train SPEC and RUNS_DIR; for test PYTEST_ARGS and JOBS.
-.PHONY: help env dev-env host-env base-image sbom train test test-slow test-container proof fuzz lint bench lock clean
+.PHONY: help env dev-env host-env base-image sbom train test test-slow test-container proof fuzz golden golden-accept lint bench lock clean
 
 VENV ?= .venv
 DEV_VENV ?= .venv-dev
@@ -62,6 +62,13 @@ fuzz: dev-env ## feed the readers of specs and data with mutilated input, each f
 	@for reader in yaml npz arrays; do \
 		PYTHONPATH=$(DEV_VENV)/fuzz:$(CURDIR) $(DEV_BIN)/python -m tests.fuzz $$reader $(FUZZ_SECONDS) || exit 1; \
 	done
+
+golden: dev-env ## train runs/ci.yaml twice and hold it against the golden of this environment
+	@$(DEV_BIN)/harness golden check runs/ci.yaml \
+		--junit build/golden.xml --json build/golden.json --markdown build/golden.md
+
+golden-accept: dev-env ## accept what runs/ci.yaml comes to now as the golden of this environment (ACCEPT_ARGS)
+	@$(DEV_BIN)/harness golden accept runs/ci.yaml $(ACCEPT_ARGS)
 
 lint: dev-env ## style, types, import contracts and dead code
 	$(DEV_BIN)/ruff check

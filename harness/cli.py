@@ -22,6 +22,7 @@ from harness.commands import (
     resume_run,
 )
 from harness.errors import ExitCode, HarnessError
+from harness.golden_cli import golden
 from harness.image_cli import image
 from harness.options import (
     data_dir_option,
@@ -149,9 +150,7 @@ def resume_command(**choice: Any) -> ExitCode:
 
 @cli.command("rerun")
 @repeat_options
-@click.option(
-    "--restore", "is_restored", is_flag=True, help="Rebuild code and environment as they were first."
-)
+@click.option("--restore", "is_restored", is_flag=True, help="First rebuild its code and environment.")
 def rerun_command(is_restored: bool, **choice: Any) -> ExitCode:
     """Run RUN once more, from its folder alone; refuse when something it depends on has changed.
 
@@ -176,9 +175,8 @@ def rerun_command(is_restored: bool, **choice: Any) -> ExitCode:
 def verify_command(files_only: bool, **choice: Any) -> ExitCode:
     """Train RUN again in a new process and folder, and judge: bitwise, or where it diverged and what differs.
 
-    A record that contradicts itself is refused. Where the same bits are not promised (another processor under
-    `strict`, another graphics card) and figures move no more than rounding was measured to move them, the
-    verdict is `tolerance`, exit code 0 as for `bitwise`.
+    A record that contradicts itself is refused. Where no bits are promised (another processor or card) and
+    figures move as little as rounding was measured to move them: tolerance, exit code 0 as for bitwise.
     """
     from harness.verification import verdict_on, verification_exit_code, verification_lines
 
@@ -187,8 +185,9 @@ def verify_command(files_only: bool, **choice: Any) -> ExitCode:
     recorded, finished, contradictions = repeat_run("verify", **choice)
     if finished.manifest.status not in {"completed", "collapsed"}:
         return close_run(finished)
-    both = ((one.path, one.manifest) for one in (recorded, finished))
-    verdict = verdict_on(*both, contradictions=contradictions)
+    verdict = verdict_on(
+        *((one.path, one.manifest) for one in (recorded, finished)), contradictions=contradictions
+    )
     _print(verification_lines(verdict))
     report_parting(recorded.path, finished.path)
     click.echo(f"repeated in {finished.path}")
@@ -267,6 +266,7 @@ def list_command(runs_dir: Path, as_json: bool) -> None:
     _print(list_json(runs_dir) if as_json else list_lines(runs_dir))
 
 
+cli.add_command(golden)
 cli.add_command(image)
 
 

@@ -33,6 +33,7 @@ __all__ = [
     "resolve_spec",
     "restore_run",
     "resume_run",
+    "run_twice",
 ]
 
 
@@ -132,6 +133,20 @@ def repeat_run(
             warn=_note,
         )
     return recorded, finished, contradictions
+
+
+def run_twice(runs_dir: Path, data_dirs: tuple[Path, ...], **choice: Any) -> tuple[Finished, Finished | None]:
+    from harness.run import Job, run
+    from harness.screen import watching
+
+    executor, spec, resolved, inputs = resolve_spec(data_dirs=data_dirs, may_download=True, **choice)
+    with watching() as look:
+        first = run(Job(resolved, spec.text, inputs), executor, runs_dir, root=source_root(), look=look)
+    if first.manifest.status != "completed":
+        return first, None
+    again = (str(first.path), runs_dir, data_dirs, choice["executor_name"], None, False)
+    _, second, _ = repeat_run("verify", *again)
+    return (first, second) if second.manifest.status == "completed" else (second, None)
 
 
 def resume_run(
