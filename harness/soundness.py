@@ -20,12 +20,14 @@ from harness.manifest import plain_manifest, read_manifest
 from harness.outcome import Outcome, flat, plain, read_outcome
 from harness.record import Circumstances, compose
 from harness.recorded import AlteredError, Recorded
+from harness.spec import read_spec
 from harness.store import BEGUN, SPEC
 
 __all__ = ["contradictions", "refuse_contradictions"]
 
 _AT_THE_END = {"finished", "manifest_digest"}
 _MOST_NAMED = 8
+_OPTION = "--"
 
 
 def contradictions(recorded: Recorded) -> tuple[str, ...]:
@@ -101,6 +103,25 @@ def _vouched_twice(recorded: Recorded) -> Iterator[str]:
             yield f"{name} has another sha256 among code and environment than among the files"
     if (recorded.path / BEGUN).is_file():
         yield from _since_it_began(recorded)
+    yield from _as_written(recorded)
+
+
+def _as_written(recorded: Recorded) -> Iterator[str]:
+    try:
+        written = read_spec(recorded.path / SPEC).written
+    except HarnessError as error:
+        yield f"{SPEC} cannot be read: {error}"
+        return
+    for key, leaf in recorded.manifest.resolved.items():
+        value = written.get(key)
+        # An option hides what is written, and a word may stand for another; a number is taken as it stands.
+        is_taken = leaf.place is not None and not leaf.place.startswith(_OPTION) and leaf.source != "resolved"
+        if is_taken and value is not None and _is_number(value.value) and value.value != leaf.value:
+            yield f"{key} is recorded as {leaf.value!r}, in {SPEC} it is {value.value!r}"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float)
 
 
 def _since_it_began(recorded: Recorded) -> Iterator[str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from harness.checkpoint_file import read_checkpoint, weights_digest
-from harness.store import MANIFEST, OUTCOME, RESOLVED, file_digest, render_json
+from harness.store import BEGUN, MANIFEST, OUTCOME, RESOLVED, file_digest, render_json
 
 TRACE, CHECKPOINT, WEIGHTS = "trace.jsonl", "checkpoints/last.ckpt", "products/weights.safetensors"
 
@@ -150,6 +151,10 @@ def _set(*keys: str, to: Any) -> Change:
     return change
 
 
+def _turn_status(plain: Plain) -> None:
+    plain["status"] = "completed" if plain["status"] == "collapsed" else "collapsed"
+
+
 def _observe(plain: Plain) -> None:
     (plain["exactness"]["observed"] if "exactness" in plain else plain["exactness_observed"])["threads"] = 64
 
@@ -158,6 +163,15 @@ def edit_spec(run: Path) -> None:
     replace_in(run, "spec.yaml", b"epochs", b"epochs ")
     text = (run / "spec.yaml").read_text()
     rewrite(run, _set("spec", to=text))
+    vouch_for(run, "spec.yaml")
+
+
+def edit_number(run: Path) -> None:
+    """Alter a number in every copy of the spec, and in nothing that was resolved from it."""
+    text = re.sub(r"epochs: (\d+)", r"epochs: \g<1>0", (run / "spec.yaml").read_text())
+    (run / "spec.yaml").write_text(text)
+    for name in (MANIFEST, BEGUN):
+        rewrite(run, _set("spec", to=text), name)
     vouch_for(run, "spec.yaml")
 
 
@@ -200,7 +214,7 @@ FOUND_IN_THE_RECORD: dict[str, Callable[[Path], object]] = {
     "a figure among the compared facts only": lambda run: rewrite(
         run, _set("compared", "metrics.train_loss", to=0.01)
     ),
-    "the status": lambda run: rewrite(run, _set("status", to="collapsed")),
+    "the status": lambda run: rewrite(run, _turn_status),
     "the seed": lambda run: rewrite(run, _set("seeds", "seed", to=1)),
     "a resolved value": lambda run: rewrite(run, _set("resolved", "training.epochs", "value", to=99)),
     "a source file's digest": lambda run: rewrite(run, _set("code", "files", "harness/run.py", to="0" * 64)),
@@ -211,6 +225,7 @@ FOUND_IN_THE_RECORD: dict[str, Callable[[Path], object]] = {
     "the day": lambda run: rewrite(run, _set("created", to="2020-01-01T00:00:00.000+00:00")),
     "the spec in the manifest": lambda run: rewrite(run, _set("spec", to="name: other\n")),
     "the spec, and all digests": edit_spec,
+    "a number in every copy of the spec": edit_number,
     "the run's name in what was resolved": edit_note,
     "what was observed, in the manifest only": lambda run: rewrite(run, _observe),
     "the outcome only": lambda run: replace_in(run, OUTCOME, b'"train_loss": 0.', b'"train_loss": 1.'),

@@ -93,17 +93,19 @@ def test_every_contradiction_is_told_in_the_refusal_and_in_a_note_where_one_goes
     assert "metrics.train_loss" in notes[0]
 
 
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A run of the real worker, and its honest repetition."""
+    folder = tmp_path_factory.mktemp("real")
+    spec = folder / "road.yaml"
+    spec.write_text(SPEC)
+    for name in ("one", "other"):
+        assert harness("run", spec, runs=folder / name).returncode in {0, 1}
+    return only_run(folder / "one"), only_run(folder / "other")
+
+
 @pytest.mark.slow
 class TestWithTheRealWorker:
-    @pytest.fixture(scope="class")
-    def real(self, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-        folder = tmp_path_factory.mktemp("real")
-        spec = folder / "road.yaml"
-        spec.write_text(SPEC)
-        for name in ("one", "other"):
-            assert harness("run", spec, runs=folder / name).returncode in {0, 1}
-        return only_run(folder / "one"), only_run(folder / "other")
-
     def test_no_altered_run_is_called_bitwise(self, real: tuple[Path, Path], tmp_path: Path) -> None:
         doctors = {**FOUND_IN_THE_RECORD, **FOUND_BY_TRAINING}
         passed = []
