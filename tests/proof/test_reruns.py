@@ -1,0 +1,56 @@
+"""Fifty re-runs of ``runs/ci.yaml`` in fresh processes on a loaded machine: fifty times the same bits."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.proof.conftest import Tally
+from tests.proof.forked import ROOT
+from tests.proof.real_runs import harness, only_run
+
+pytestmark = pytest.mark.proof
+CHUNKS, CHUNK = 10, 5
+
+
+@pytest.fixture
+def load() -> Iterator[None]:
+    """As many busy processes as there are cores."""
+    busy = [
+        subprocess.Popen(["nice", "-n", "10", sys.executable, "-c", "while True: pass"])
+        for _ in range(os.cpu_count() or 1)
+    ]
+    yield
+    for process in busy:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="module")
+def first(place: Path) -> Path:
+    runs = place / "ci"
+    answer = harness("run", ROOT / "runs" / "ci.yaml", "--runs-dir", runs)
+    assert answer.returncode == 0, answer.stderr
+    path = only_run(runs)
+    assert path is not None
+    return path
+
+
+@pytest.mark.usefixtures("load")
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_a_re_run_on_a_loaded_machine_is_bitwise(
+    first: Path, tmp_path: Path, tally: Tally, chunk: int
+) -> None:
+    """Re-runs of runs/ci.yaml, fresh processes, loaded machine."""
+    for number in range(CHUNK):
+        answer = harness("verify", first, "--runs-dir", tmp_path / "runs")
+        is_bitwise = answer.returncode == 0 and answer.stdout.startswith("bitwise")
+        tally.point(f"{chunk}.{number}", [] if is_bitwise else [answer.stdout + answer.stderr])
+        shutil.rmtree(tmp_path / "runs")
+    tally.close()
