@@ -19,14 +19,13 @@ from harness.commands import (
     report_parting,
     resolve_spec,
     restore_run,
-    resume_run,
 )
 from harness.errors import ExitCode, HarnessError
 from harness.golden_cli import golden
 from harness.image_cli import image
+from harness.onward_cli import reconstruct_command, resume_command
 from harness.options import (
     data_dir_option,
-    executor_option,
     json_option,
     max_restarts_option,
     repeat_options,
@@ -130,22 +129,6 @@ def new_command(scan: Path, output: Path | None) -> None:
 
     written = write_spec(scan, output, lambda sentence: click.echo(f"note: {sentence}", err=True))
     click.echo(f"wrote {written}; next: harness run {written}")
-
-
-@cli.command("resume")
-@run_argument
-@runs_dir_option
-@data_dir_option
-@executor_option
-@click.option("--regardless", is_flag=True, help="Go on although code or environment differ.")
-@max_restarts_option
-def resume_command(**choice: Any) -> ExitCode:
-    """Continue RUN, which was broken off, in its own folder, to the bits of an unbroken run.
-
-    It goes on from the last sound state that it saved, in the middle of an epoch too (`checkpoints:` in the
-    spec says how often it saves one); without a state it starts anew.
-    """
-    return close_run(resume_run(**choice))
 
 
 @cli.command("rerun")
@@ -268,6 +251,8 @@ def list_command(runs_dir: Path, as_json: bool) -> None:
 
 cli.add_command(golden)
 cli.add_command(image)
+cli.add_command(reconstruct_command)
+cli.add_command(resume_command)
 
 
 def _print(lines: Any) -> None:

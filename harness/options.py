@@ -10,6 +10,7 @@ import click
 
 __all__ = [
     "data_dir_option",
+    "device_option",
     "executor_option",
     "json_option",
     "max_restarts_option",
@@ -52,7 +53,7 @@ data_dir_option: Callable[[Any], Any] = click.option(
 set_option: Callable[[Any], Any] = click.option(
     "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override a value of the spec."
 )
-_device_option: Callable[[Any], Any] = click.option(
+device_option: Callable[[Any], Any] = click.option(
     "--device", metavar="cpu|cuda[:n]", help="Short for the accelerator and the number of devices."
 )
 executor_option: Callable[[Any], Any] = click.option(
@@ -71,7 +72,7 @@ max_restarts_option: Callable[[Any], Any] = click.option(
 json_option: Callable[[Any], Any] = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 run_argument: Callable[[Any], Any] = click.argument("run_name", metavar="RUN")
 spec_argument: Callable[[Any], Any] = click.argument("spec_path", metavar="SPEC", type=_path)
-spec_options = _options(spec_argument, set_option, _device_option, data_dir_option, executor_option)
+spec_options = _options(spec_argument, set_option, device_option, data_dir_option, executor_option)
 repeat_options = _options(
     run_argument,
     runs_dir_option,

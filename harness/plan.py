@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ptycho_torch.payloads import InferencePayload
 from ptycho_torch.profiles import environment as profile_environment
 
 if TYPE_CHECKING:
@@ -202,7 +203,9 @@ def estimate(resolved: ResolvedRun) -> Estimate:
     patch per frame at every gridsize, however many groups it was trained on. Data that must be fetched or
     simulated and validation are not counted.
     """
-    payload = resolved.payload
+    if isinstance(resolved.payload, InferencePayload):
+        return _estimate_reconstruction(resolved)
+    payload = resolved.training
     model, training = payload.model, payload.training
     patterns = model.gridsize**2
     size = (model.N / 64) ** 2
@@ -223,5 +226,19 @@ def estimate(resolved: ResolvedRun) -> Estimate:
     )
 
 
+def _estimate_reconstruction(resolved: ResolvedRun) -> Estimate:
+    model, execution = resolved.payload.model, resolved.payload.execution_config
+    size = (model.N / 64) ** 2
+    cpu = _START_SECONDS + _n_frames(resolved.sources["scan"]) * size / _PATTERNS_STITCHED_PER_SECOND
+    at_once = (execution.inference_batch_size or 1) * model.gridsize**2 * size
+    return Estimate(
+        cpu_seconds=cpu,
+        wall_seconds=_START_SECONDS + (cpu - _START_SECONDS) / resolved.exactness.threads,
+        memory_gb=_IMPORTS_GB + at_once * max(1.0, model.n_filters_scale / 2) * _BATCH_GB_PER_PATTERN,
+    )
+
+
 def _n_frames(source: Source) -> int:
+    if source.kind == "checkpoint":
+        return 0
     return source.simulate.n_frames if source.kind == "simulated" else source.header.n_frames

@@ -66,7 +66,7 @@ def plan_json(plan: Plan, resolved: ResolvedRun, inputs: Mapping[str, str]) -> s
 
 def plan_lines(plan: Plan, resolved: ResolvedRun, inputs: Mapping[str, str]) -> Iterator[str]:
     """Say what would run."""
-    payload, estimate = resolved.payload, plan.estimate
+    payload, estimate = resolved.training, plan.estimate
     training, execution = payload.training, payload.execution_config
 
     def rows() -> Iterator[tuple[str, str]]:

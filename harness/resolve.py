@@ -20,10 +20,19 @@ from ptycho_torch.config_factory import create_training_payload
 from ptycho_torch.errors import ConfigError
 from ptycho_torch.headers import ScanHeader
 from ptycho_torch.layers import DEFAULT_LAYERS, Layer, Merged, Origin, Place, Value, merge
-from ptycho_torch.payloads import TrainingPayload
+from ptycho_torch.payloads import InferencePayload, TrainingPayload
 from ptycho_torch.simulate_config import KINDS, SimulateConfig
 
-__all__ = ["Exactness", "FileSource", "Resolution", "ResolvedRun", "SimulatedSource", "resolve"]
+__all__ = [
+    "Exactness",
+    "FileSource",
+    "Resolution",
+    "ResolvedRun",
+    "SimulatedSource",
+    "own_leaves",
+    "resolve",
+    "resolved_run",
+]
 
 _OWN_BLOCKS: Mapping[str, type[Any]] = {
     "": RunBlock,
@@ -88,24 +97,37 @@ def resolve(
         raise SpecError(sorted(known, key=_position))
     if payload is None or profile is None:
         raise AssertionError("a spec without problems has a payload and a profile")
-    payload = dataclasses.replace(payload, origins=_without_folders(payload.origins))
-    own = _own_leaves(spec, found, {"exactness.profile": profile, "container.image": image})
-    blocks = {prefix: _block(own, prefix, block) for prefix, block in _OWN_BLOCKS.items()}
-    run = ResolvedRun(
-        name=blocks[""].name,
-        seed=blocks[""].seed,
-        payload=payload,
-        exactness=Exactness(**vars(blocks["exactness"])),
-        container=blocks["container"],
-        checkpoints=blocks["checkpoints"],
-        products=blocks["products"],
+    run = resolved_run(
+        own_leaves(spec, found, {"exactness.profile": profile, "container.image": image}),
+        payload,
         sources={role: _source(spec, role, one, payload) for role, one in found.items()},
-        own_values=own.values,
-        own_origins=_without_folders(own.origins),
         notes=(*notes, *_assumed(payload, found["train"])),
     )
     inputs = {role: str(one.path) for role, one in found.items() if one.path is not None}
     return Resolution(run, inputs)
+
+
+def resolved_run(
+    own: Merged,
+    payload: TrainingPayload | InferencePayload,
+    sources: Mapping[str, Source],
+    notes: tuple[str, ...],
+) -> ResolvedRun:
+    """Make a resolved run of its own values, merged, and of what its science is told."""
+    blocks = {prefix: _block(own, prefix, block) for prefix, block in _OWN_BLOCKS.items()}
+    return ResolvedRun(
+        name=blocks[""].name,
+        seed=blocks[""].seed,
+        payload=dataclasses.replace(payload, origins=_without_folders(payload.origins)),
+        exactness=Exactness(**vars(blocks["exactness"])),
+        container=blocks["container"],
+        checkpoints=blocks["checkpoints"],
+        products=blocks["products"],
+        sources=sources,
+        own_values=own.values,
+        own_origins=_without_folders(own.origins),
+        notes=notes,
+    )
 
 
 def _assumed(payload: TrainingPayload, train: FoundScan) -> list[str]:
@@ -219,7 +241,7 @@ def _source(spec: RunSpec, role: str, found: FoundScan, payload: TrainingPayload
     )
 
 
-def _own_leaves(spec: RunSpec, found: Mapping[str, FoundScan], probed: Mapping[str, Value]) -> Merged:
+def own_leaves(spec: RunSpec, found: Mapping[str, FoundScan], probed: Mapping[str, Value]) -> Merged:
     """Merge what is the run's own: the file and the command line over the blocks' defaults."""
     defaults, keys = {}, set()
     blocks = dict(_OWN_BLOCKS)

@@ -17,11 +17,19 @@ from harness.spec_blocks import CONFIG_SECTIONS, ROLES, CheckpointsBlock, Contai
 from ptycho_torch.config import InferenceConfig
 from ptycho_torch.headers import ScanHeader
 from ptycho_torch.layers import Origin, freeze_fields
-from ptycho_torch.payloads import TrainingPayload
+from ptycho_torch.payloads import InferencePayload, TrainingPayload
 from ptycho_torch.simulate_config import SimulateConfig
 from ptycho_torch.validation import describe_problems
 
-__all__ = ["SOURCE_KEYS", "Exactness", "FileSource", "ResolvedRun", "SimulatedSource", "Source"]
+__all__ = [
+    "SOURCE_KEYS",
+    "CheckpointSource",
+    "Exactness",
+    "FileSource",
+    "ResolvedRun",
+    "SimulatedSource",
+    "Source",
+]
 
 
 SOURCE_KEYS = ("file", "source", "sha256", "positions", "units", "required")
@@ -85,12 +93,36 @@ class SimulatedSource(_Strict):
     kind: Literal["simulated"] = "simulated"
 
 
-Source: TypeAlias = FileSource | SimulatedSource
+@dataclass(frozen=True)
+class CheckpointSource(_Strict):
+    """A network that another run has trained.
+
+    Parameters
+    ----------
+    name
+        The file's path below the run's folder.
+    run
+        That folder's name.
+    sha256, size
+        Digest and number of bytes of the file.
+    tensor_digest
+        Digest of the weights in it.
+    """
+
+    name: str
+    run: str
+    sha256: str
+    size: int
+    tensor_digest: str
+    kind: Literal["checkpoint"] = "checkpoint"
+
+
+Source: TypeAlias = FileSource | SimulatedSource | CheckpointSource
 
 
 @dataclass(frozen=True)
 class ResolvedRun(_Strict):
-    """One run, resolved: the training payload and the run's own facts.
+    """One run, resolved: the payload of a training, or of a reconstruction, and the run's own facts.
 
     Parameters
     ----------
@@ -102,7 +134,7 @@ class ResolvedRun(_Strict):
         The profile, what the run executes in, how often it saves a state to continue from, and what is made
         after training.
     sources
-        Role (``train``, ``test``, ``reference``) to where the scan comes from.
+        Role (``train``, ``test``, ``reference``; ``scan``, ``model``) to where scan or network come from.
     own_values, own_origins
         Dotted key to value and origin, for every leaf that is the run's own and not the payload's.
     notes
@@ -111,7 +143,7 @@ class ResolvedRun(_Strict):
 
     name: str
     seed: int
-    payload: TrainingPayload
+    payload: TrainingPayload | InferencePayload
     exactness: Exactness
     container: ContainerBlock
     checkpoints: CheckpointsBlock
@@ -125,6 +157,19 @@ class ResolvedRun(_Strict):
         freeze_fields(self, "sources", "own_values", "own_origins")
 
     @property
+    def training(self) -> TrainingPayload:
+        """What the training is told.
+
+        Raises
+        ------
+        HarnessError
+            The run trains nothing.
+        """
+        if isinstance(self.payload, InferencePayload):
+            raise HarnessError(f"{self.name} is a reconstruction by a network that another run has trained")
+        return self.payload
+
+    @property
     def inference(self) -> InferenceConfig:
         """How the patches become one image."""
         return self.payload.inference
@@ -134,10 +179,7 @@ class ResolvedRun(_Strict):
         """Return the sha256 of everything that was decided; the names of run and files are left out."""
         decided = {key: value for key, (value, _) in self.leaves().items() if key not in _NOT_DECIDED}
         decided["container.image"] = _ANYWHERE
-        data = {
-            role: [source.sha256, source.positions, source.units] if isinstance(source, FileSource) else None
-            for role, source in self.sources.items()
-        }
+        data = {role: _identity(source) for role, source in self.sources.items()}
         text = json.dumps(_plain({"leaves": decided, "data": data}), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
@@ -146,6 +188,7 @@ class ResolvedRun(_Strict):
         configs = {
             section: getattr(self.payload, "execution_config" if section == "execution" else section)
             for section in CONFIG_SECTIONS
+            if section != "training" or isinstance(self.payload, TrainingPayload)
         }
         found: dict[str, tuple[Any, Origin]] = {
             key: (self.own_values[key], origin) for key, origin in self.own_origins.items()
@@ -184,6 +227,12 @@ class ResolvedRun(_Strict):
                 f"the resolved run was altered: its digest is {made.digest}, {digest} is recorded"
             )
         return made
+
+
+def _identity(source: Source) -> list[str] | None:
+    if isinstance(source, FileSource):
+        return [source.sha256, source.positions, source.units]
+    return [source.tensor_digest] if isinstance(source, CheckpointSource) else None
 
 
 _ANYWHERE = "none"

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from harness.errors import HarnessError, Problem
+from harness.errors import HarnessError, Problem, UserError
 from harness.resolved import SimulatedSource
 from harness.spec import RunSpec
 from harness.spec_check import near
@@ -18,7 +18,7 @@ from ptycho_torch.errors import ConfigError, DataError
 from ptycho_torch.headers import ScanHeader, read_header
 from ptycho_torch.simulate_config import KINDS, DetectorConfig, SimulateConfig
 
-__all__ = ["Fetch", "FoundScan", "data_folders", "find_sources"]
+__all__ = ["Fetch", "FoundScan", "data_folders", "find_scan", "find_sources"]
 
 Fetch: TypeAlias = Callable[[str, str, str], Path]
 """Downloads: address, sha256 and file name to the path of the checked file."""
@@ -98,6 +98,23 @@ def find_sources(
                 notes += _repeats(key, one.header)
     problems += _twice(spec, found)
     return found, problems, notes
+
+
+def find_scan(name: str, folders: Sequence[Path]) -> FoundScan:
+    """Find one scan by its path, from here or from a data folder, and read its header.
+
+    Raises
+    ------
+    UserError
+        There is no such file, or it is no scan that a far-field model can be given.
+    """
+    try:
+        path = _locate(name, Path(), folders, "")
+        if path is None:
+            raise UserError(_nowhere(name, Path(), folders))
+        return _read_file(path, "data.scan", "", None)
+    except _SourceError as error:
+        raise UserError(str(error)) from error
 
 
 def _repeats(key: str, header: ScanHeader) -> list[str]:
@@ -187,6 +204,11 @@ def _file(spec: RunSpec, key: str, folders: Sequence[Path], fetch: Fetch | None)
             raise _SourceError(str(error), place) from error
     if path is None:
         raise _AbsentError(_nowhere(name, spec.folder, folders), place)
+    found = _read_file(path, key, place, sha256)
+    return dataclasses.replace(found, url=url)
+
+
+def _read_file(path: Path, key: str, place: str, sha256: str | None) -> FoundScan:
     try:
         digest = file_digest(path)
         if sha256 is not None and digest != sha256:
@@ -196,13 +218,13 @@ def _file(spec: RunSpec, key: str, folders: Sequence[Path], fetch: Fetch | None)
     except DataError as error:
         raise _SourceError(str(error), place) from error
     except OSError as error:
-        raise _SourceError(f"{name} cannot be read: {error.strerror}", place) from error
+        raise _SourceError(f"{path.name} cannot be read: {error.strerror}", place) from error
     if key == "data.reference" and header.object_shape is None:
         raise _SourceError(f"{path.name} holds no reference object (objectGuess)", place)
     if key != "data.reference" and (unfit := header.unfit_for_far_field()):
         raise _SourceError("\n".join(f"{path.name}: {sentence}" for sentence in unfit), place)
     header = dataclasses.replace(header, file=path.name)
-    return FoundScan(header, path.resolve(), digest, path.stat().st_size, url)
+    return FoundScan(header, path.resolve(), digest, path.stat().st_size)
 
 
 def _locate(name: str, spec_folder: Path, folders: Sequence[Path], place: str) -> Path | None:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from harness.yaml_nodes import MappingNode
     from ptycho_torch.layers import Place, Value
 
-__all__ = ["RunSpec", "is_from_option", "load_spec", "read_spec", "show_source"]
+__all__ = ["RunSpec", "is_from_option", "load_spec", "read_spec", "show_source", "spec_of_options"]
 
 SET_OPTION, DEVICE_OPTION = "--set", "--device"
 """What stands for the file in the place of an override; its line is the option's number."""
@@ -161,6 +161,33 @@ def read_spec(path: str | Path, sets: Sequence[str] = (), device: str | None = N
     shown.sort(key=lambda problem: (problem.place.line, problem.place.column) if problem.place else (0, 0))
     from_sets = [show_source(spec, problem) for problem in found if is_from_option(problem)]
     return dataclasses.replace(spec, problems=(*shown, *from_sets))
+
+
+def spec_of_options(
+    path: str, text: str, written: Mapping[str, Value], sets: Sequence[str], device: str | None
+) -> RunSpec:
+    """Make a spec of what a command line says, for a run that comes from no spec file.
+
+    Parameters
+    ----------
+    path, text, written
+        What stands for the file: its name, what is kept of it, and the values that it gives.
+    sets, device
+        As for :func:`read_spec`.
+    """
+    given, problems = _read_sets(sets)
+    _read_device(device, given)
+    spec = RunSpec(
+        path=path,
+        text=text,
+        written=MappingProxyType(dict(written)),
+        sets=MappingProxyType(given.leaves),
+        blocks=MappingProxyType(given.blocks),
+        keys=MappingProxyType(given.keys),
+        options=MappingProxyType({SET_OPTION: tuple(sets), DEVICE_OPTION: (device or "",)}),
+    )
+    found = [show_source(spec, problem) for problem in (*problems, *given.problems)]
+    return dataclasses.replace(spec, problems=tuple(found))
 
 
 def show_source(spec: RunSpec, problem: Problem) -> Problem:

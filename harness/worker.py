@@ -23,18 +23,21 @@ from harness.examined import batch_asked_for
 from harness.lifeline import stop_with_the_host
 from harness.outcome import CheckpointRecord, Outcome, ProductRecord, status_of_fault, write_outcome
 from harness.progress import read_progress, write_progress
-from harness.resolved import ResolvedRun, SimulatedSource
-from harness.store import INPUTS, RESOLVED, append_event, file_digest, read_json, write_durably
+from harness.reconstructing import reconstruct
+from harness.resolved import ResolvedRun
+from harness.store import RESOLVED, append_event, file_digest, write_durably
+from harness.worker_inputs import read_data
+from ptycho_torch.alignment import Aligned
 from ptycho_torch.callbacks import Progress, StopRequestedError
-from ptycho_torch.data.simulate import simulate_scan
-from ptycho_torch.errors import DataError, PtychoError
-from ptycho_torch.evaluation import Evaluation, evaluate, with_reference
+from ptycho_torch.errors import PtychoError
+from ptycho_torch.evaluation import evaluate, with_reference
 from ptycho_torch.exact.checkpoint_io import DurableCheckpointIO
 from ptycho_torch.exact.digest import optimizer_digest, tensor_digest
 from ptycho_torch.exact.profile import apply_and_verify
 from ptycho_torch.inference import predict_patches, stitch_patches, synchronise, with_trained_probe
+from ptycho_torch.payloads import InferencePayload
 from ptycho_torch.products import reconstruction_file, weights_file
-from ptycho_torch.readers import Scan, read_scan, scan_digest
+from ptycho_torch.readers import Scan
 from ptycho_torch.resume import Cadence, find_continuation, forget_states
 from ptycho_torch.stitching import Reconstruction
 from ptycho_torch.training import KeptCheckpoint, TrainingResult, train_with_lightning
@@ -95,20 +98,16 @@ class Worker:
     def run(self) -> None:
         """Do everything, from the resolved run to the products."""
         resolved = ResolvedRun.from_json((self.run_dir / RESOLVED).read_text(encoding="utf-8"))
-        execution = resolved.payload.execution_config
+        if isinstance(resolved.payload, InferencePayload):
+            reconstruct(self, resolved, resolved.payload)
+            self.note()
+            return
         with self.phase("preparing"):
-            observed = apply_and_verify(
-                resolved.exactness.profile, resolved.exactness.threads, deterministic=execution.deterministic
-            )
-            self.note(
-                exactness_observed=observed,
-                seeds={"seed": resolved.seed},
-                environment={"source_digest": digest_of_files(source_files(source_root()))},
-            )
-            scans, facts = _read_data(resolved, self.run_dir, read_json(self.run_dir / INPUTS))
+            self.prepare(resolved)
+            scans, facts = read_data(resolved, self.run_dir)
             self.note(data=facts)
         with self.phase("training"):
-            payload = dataclasses.replace(resolved.payload, output_dir=str(self.run_dir))
+            payload = dataclasses.replace(resolved.training, output_dir=str(self.run_dir))
             continuation = find_continuation(self.run_dir)
             if continuation is not None:
                 append_event(self.run_dir, "continuing", **continuation.facts)
@@ -125,23 +124,36 @@ class Worker:
             )
             self.note(**self._trained(result))
         (self.run_dir / "products").mkdir(exist_ok=True)
-        self._keep("weights.safetensors", weights_file(result.module))
+        self.keep("weights.safetensors", weights_file(result.module))
         self.note(status="completed")
         if resolved.products.reconstruction:
             with self.phase("reconstructing"):
                 self._reconstruct(resolved, scans, result)
         self.note()
 
+    def prepare(self, resolved: ResolvedRun) -> None:
+        """Put the exactness profile into force and note what is known before anything is read."""
+        observed = apply_and_verify(
+            resolved.exactness.profile,
+            resolved.exactness.threads,
+            deterministic=resolved.payload.execution_config.deterministic,
+        )
+        self.note(
+            exactness_observed=observed,
+            seeds={"seed": resolved.seed},
+            environment={"source_digest": digest_of_files(source_files(source_root()))},
+        )
+
     def _reconstruct(self, resolved: ResolvedRun, scans: Mapping[str, Scan], result: TrainingResult) -> None:
         scan = with_reference(scans["train"], scans["reference"]) if "reference" in scans else scans["train"]
         scan = with_trained_probe(result.module, scan)
-        payload, data, execution = resolved.payload, result.datamodule, resolved.payload.execution_config
+        payload, data, execution = resolved.training, result.datamodule, resolved.payload.execution_config
         predictions = predict_patches(
             result.module,
             scan,
             data.scaling,
             batch_size=execution.inference_batch_size or payload.training.batch_size,
-            report=self._report_prediction,
+            report=self.report_prediction,
         )
         predictions = synchronise(predictions, scan, resolved.inference, middle_trim=execution.middle_trim)
         image = stitch_patches(predictions, scan, execution)
@@ -157,9 +169,9 @@ class Worker:
             reconstruction=image,
             whole=image if execution.pad_eval else stitch_patches(predictions, scan, padded),
         )
-        self._keep("reconstruction.npz", reconstruction_file(image, scan))
+        self.keep("reconstruction.npz", reconstruction_file(image, scan))
         if resolved.products.pictures:
-            self._draw(resolved.name, image, evaluation)
+            self.draw(resolved.name, image, evaluation.aligned, evaluation.metrics)
         verdict = evaluation.collapse
         self.note(
             status="collapsed" if verdict.is_collapsed else "completed",
@@ -172,16 +184,18 @@ class Worker:
             collapse={"is_collapsed": verdict.is_collapsed, "reasons": list(verdict.reasons)},
         )
 
-    def _draw(self, name: str, image: Reconstruction, evaluation: Evaluation) -> None:
+    def draw(
+        self, name: str, image: Reconstruction, aligned: Aligned | None, metrics: Mapping[str, float]
+    ) -> None:
+        """Make the pictures of an image."""
         from ptycho_torch.plotting import save_pictures  # the training itself never loads matplotlib
 
         folder = self.run_dir / "products"
-        for path in save_pictures(
-            image, folder, aligned=evaluation.aligned, metrics=evaluation.metrics, title=name
-        ):
+        for path in save_pictures(image, folder, aligned=aligned, metrics=metrics, title=name):
             self._record_product(path)
 
-    def _keep(self, name: str, content: bytes) -> None:
+    def keep(self, name: str, content: bytes) -> None:
+        """Write a product."""
         path = self.run_dir / "products" / name
         write_durably(path, content)
         self._record_product(path)
@@ -190,7 +204,8 @@ class Worker:
         record = ProductRecord(path.relative_to(self.run_dir).as_posix(), file_digest(path))
         self.note(products=(*self.outcome.products, record))
 
-    def _report_prediction(self, done: int, total: int) -> None:
+    def report_prediction(self, done: int, total: int) -> None:
+        """Say how many frames are predicted."""
         write_progress(self.run_dir, "reconstructing", step=done, steps=total)
         self.stop_if_asked()
 
@@ -234,37 +249,6 @@ def _record(run_dir: Path, kept: KeptCheckpoint) -> CheckpointRecord:
         sha256=file_digest(kept.path),
         tensor_digest=tensor_digest(content["state_dict"]),
     )
-
-
-def _read_data(
-    resolved: ResolvedRun, run_dir: Path, inputs: Mapping[str, str]
-) -> tuple[dict[str, Scan], dict[str, dict[str, Any]]]:
-    scans: dict[str, Scan] = {}
-    facts: dict[str, dict[str, Any]] = {}
-    for role, source in resolved.sources.items():
-        if isinstance(source, SimulatedSource):
-            scan = simulate_scan(source.simulate)
-            digest = scan_digest(scan)
-        else:
-            path = run_dir / inputs[role]
-            digest = file_digest(path)
-            if digest != source.sha256:
-                raise DataError(
-                    f"{source.name}: the {role} data changed after the run was resolved, "
-                    f"its sha256 is now {digest}"
-                )
-            scan = read_scan(
-                path, format=source.header.format, positions=source.positions, units=source.units
-            )
-        scans[role] = scan
-        facts[role] = {
-            "sha256": digest,
-            "shape": list(scan.diffraction.shape),
-            "num_modes": int(scan.probe.shape[0]),
-            "units": scan.units,
-            "has_object": scan.object is not None,
-        }
-    return scans, facts
 
 
 def main(arguments: list[str]) -> int:

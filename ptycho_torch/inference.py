@@ -18,6 +18,7 @@ from ptycho_torch.interpolation import TAPS, delay
 from ptycho_torch.module import PtychoModule
 from ptycho_torch.physics.propagation import far_field_intensity
 from ptycho_torch.readers.scan import Scan
+from ptycho_torch.scratch import Store, in_memory
 from ptycho_torch.stitching import Reconstruction, stitch, synchronise_phases
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "predict_patches",
     "probe_intensity",
     "reproject",
+    "reprojections",
     "stitch_patches",
     "synchronise",
     "with_trained_probe",
@@ -71,6 +73,7 @@ def predict_patches(
     *,
     batch_size: int,
     report: Callable[[int, int], None] = lambda done, total: None,
+    store: Store = in_memory,
 ) -> Predictions:
     """Predict one patch for every frame of a scan.
 
@@ -86,9 +89,11 @@ def predict_patches(
         Groups per batch; a network that gives every pattern its own patch sees one frame per group.
     report
         Called after every batch with frames done and frames in all.
+    store
+        Where the patches are kept, to which no bit is due.
     """
     groups, corners = _inference_groups(module, scan)
-    patches = np.empty((len(groups), scan.side_px, scan.side_px), dtype=np.complex64)
+    patches = store((len(groups), scan.side_px, scan.side_px), np.complex64)
     amplitude_scale = np.float32(np.sqrt(np.float64(scaling.intensity_scale)))
     was_training = module.training
     module.eval()
@@ -102,16 +107,22 @@ def predict_patches(
             if scan.mask is not None:
                 amplitude[..., ~scan.mask] = 0
             predicted = module.predict_patches(torch.from_numpy(amplitude).to(module.device))
-            patches[first : first + len(members)] = predicted[:, 0].cpu().numpy()
+            scaled = predicted[:, 0].cpu().numpy()
+            scaled *= amplitude_scale
+            patches[first : first + len(members)] = scaled
             num_batches += 1
             report(first + len(members), len(groups))
     module.train(was_training)
-    patches *= amplitude_scale
     return Predictions(patches, corners, num_batches)
 
 
 def synchronise(
-    predictions: Predictions, scan: Scan, inference: InferenceConfig, *, middle_trim: int
+    predictions: Predictions,
+    scan: Scan,
+    inference: InferenceConfig,
+    *,
+    middle_trim: int,
+    store: Store = in_memory,
 ) -> Predictions:
     """Bring the patches to one global phase, where `inference` asks for it."""
     if not inference.sync_phases:
@@ -122,6 +133,7 @@ def synchronise(
         probe_intensity(scan),
         rounds=inference.sync_rounds,
         middle_trim=middle_trim,
+        store=store,
     )
     return dataclasses.replace(predictions, patches=patches)
 
@@ -146,14 +158,20 @@ def reproject(reconstruction: Reconstruction, scan: Scan) -> NDArray[np.float32]
         Counts [J, N, N]; where the object is not covered nothing is transmitted.
     """
     predicted = np.empty((scan.n_frames, scan.side_px, scan.side_px), dtype=np.float32)
+    for chunk, intensity in reprojections(reconstruction, scan):
+        predicted[chunk] = intensity
+    return predicted
+
+
+def reprojections(reconstruction: Reconstruction, scan: Scan) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    """Do the same a few frames at a time: yields which, and their counts."""
     probe = torch.from_numpy(np.ascontiguousarray(scan.probe))
     first = 0
-    with torch.inference_mode():
-        for patches in _cut(reconstruction, scan):
+    for patches in _cut(reconstruction, scan):
+        with torch.inference_mode():
             intensity = far_field_intensity(torch.from_numpy(patches)[:, None] * probe)
-            predicted[first : first + len(patches)] = intensity.numpy()
-            first += len(patches)
-    return predicted
+        yield slice(first, first + len(patches)), intensity.numpy()
+        first += len(patches)
 
 
 def _cut(reconstruction: Reconstruction, scan: Scan) -> Iterator[NDArray[np.complex64]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -141,16 +142,63 @@ def r_factor(
     DataError
         When shapes disagree, a value is negative or not finite, or nothing was measured.
     """
-    difference = total = 0.0
-    for predicted, measured in _frames(predicted_intensity, measured_intensity, mask):
-        amplitude = np.sqrt(measured)
-        difference += float(np.abs(np.sqrt(predicted) - amplitude).sum())
-        total += float(amplitude.sum())
-    return round(difference / _positive(total), DECIMALS)
+    score = FrameScore(mask)
+    score.compare(predicted_intensity, measured_intensity)
+    return score.r_factor
+
+
+class FrameScore:
+    """R-factors of frames that are given a few at a time.
+
+    Parameters
+    ----------
+    mask
+        Shape (N, N), True where a pixel is used; None uses all.
+    """
+
+    def __init__(self, mask: NDArray[Any] | None = None) -> None:
+        self._mask = mask
+        self._difference = self._total = self._expected = self._expected_total = 0.0
+
+    def compare(self, predicted_intensity: NDArray[Any], measured_intensity: NDArray[Any]) -> None:
+        """Count frames (..., N, N), predicted and measured."""
+        for predicted, measured in _frames(predicted_intensity, measured_intensity, self._mask):
+            amplitude = np.sqrt(measured)
+            self._difference += float(np.abs(np.sqrt(predicted) - amplitude).sum())
+            self._total += float(amplitude.sum())
+
+    def expect(self, predicted_intensity: NDArray[Any]) -> None:
+        """Count frames (..., N, N) as they are predicted, for the floor."""
+        rates, deviation, amplitude = _poisson_table()
+        for rate, _ in _frames(predicted_intensity, predicted_intensity, self._mask):
+            is_bright = rate > rates[-1]
+            bright = np.sqrt(rate[is_bright])
+            faint = rate[~is_bright]
+            beyond = bright.size / math.sqrt(2 * math.pi)
+            self._expected += float(np.interp(faint, rates, deviation).sum()) + beyond
+            total = float(np.interp(faint, rates, amplitude).sum()) + float((bright - 0.125 / bright).sum())
+            self._expected_total += total
+
+    @property
+    def r_factor(self) -> float:
+        """The R-factor of what was compared, see :func:`r_factor`."""
+        return round(self._difference / _positive(self._total), DECIMALS)
+
+    @property
+    def poisson_floor(self) -> float:
+        """See :func:`poisson_r_factor`."""
+        return round(self._expected / _positive(self._expected_total), DECIMALS)
 
 
 def poisson_r_factor(predicted_intensity: NDArray[Any], mask: NDArray[Any] | None = None) -> float:
     """Expect this R-factor of a perfect prediction, from which frames differ by Poisson noise only."""
+    score = FrameScore(mask)
+    score.expect(predicted_intensity)
+    return score.poisson_floor
+
+
+@functools.cache
+def _poisson_table() -> tuple[FloatArray, FloatArray, FloatArray]:
     rates = np.concatenate([[0.0], np.geomspace(1e-6, 1.0, 200), np.arange(1.125, 200.1, 0.125)])
     counts = np.arange(350.0)
     log_factorial = np.array([math.lgamma(count + 1) for count in counts])
@@ -158,14 +206,7 @@ def poisson_r_factor(predicted_intensity: NDArray[Any], mask: NDArray[Any] | Non
     probability = np.exp(counts * logarithm[:, None] - rates[:, None] - log_factorial)
     deviation = (probability * np.abs(np.sqrt(counts)[None, :] - np.sqrt(rates)[:, None])).sum(axis=1)
     amplitude = (probability * np.sqrt(counts)[None, :]).sum(axis=1)
-    difference = total = 0.0
-    for rate, _ in _frames(predicted_intensity, predicted_intensity, mask):
-        is_bright = rate > rates[-1]
-        bright = np.sqrt(rate[is_bright])
-        faint = rate[~is_bright]
-        difference += float(np.interp(faint, rates, deviation).sum()) + bright.size / math.sqrt(2 * math.pi)
-        total += float(np.interp(faint, rates, amplitude).sum()) + float((bright - 0.125 / bright).sum())
-    return round(difference / _positive(total), DECIMALS)
+    return rates, deviation, amplitude
 
 
 def mean_frame(measured_intensity: NDArray[Any]) -> FloatArray:

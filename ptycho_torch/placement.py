@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ptycho_torch.errors import DataError
 from ptycho_torch.interpolation import Complex64, Float32, delay
+from ptycho_torch.scratch import ScratchStack, Store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +23,8 @@ WINDOW_FLOOR = 0.05
 """Weight of a window's outermost pixel: above zero, so that what only one edge covers is still there."""
 LARGEST_CANVAS = 2**28
 """Pixels of the largest canvas; positions that need a larger one are not in pixels."""
+CHUNK = 64
+"""Patches that are looked at together."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,7 @@ class Frame:
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """Patches' central windows, interpolated onto the canvas's pixels.
+    """Patches' central windows, interpolated onto the canvas's pixels; in memory, or in scratch files.
 
     Parameters
     ----------
@@ -59,6 +62,12 @@ class Windows:
     rows: NDArray[np.int64]
     columns: NDArray[np.int64]
 
+    def parts(self) -> Iterator[tuple[slice, Windows]]:
+        """Yield the windows a few at a time, in memory, with their numbers."""
+        for chunk in chunks(len(self.rows)):
+            rows, columns = self.rows[chunk], self.columns[chunk]
+            yield chunk, Windows(self.weighted[chunk], self.weights[chunk], rows, columns)
+
     def places(self) -> Iterator[tuple[int, tuple[slice, slice]]]:
         """Yield each window's number and its slices of the canvas."""
         side = self.weights.shape[-1]
@@ -72,7 +81,7 @@ def checked(
     probe_intensity: NDArray[Any] | torch.Tensor,
 ) -> tuple[Complex64, NDArray[np.float64], Float32]:
     """Return patches, corners and the probe intensity scaled to 1, or raise a DataError with all problems."""
-    values = np.asarray(_as_array(patches), dtype=np.complex64)
+    values = _as_stack(patches)
     corners = np.asarray(corners_px, dtype=np.float64)
     probe = np.asarray(_as_array(probe_intensity), dtype=np.float64)
     problems = []
@@ -87,13 +96,24 @@ def checked(
     if probe.shape != values.shape[1:]:
         problems.append(f"probe_intensity has shape {probe.shape}: it must be {values.shape[1:]}, a patch's")
     for name, array in (("patches", values), ("corners_px", corners), ("probe_intensity", probe)):
-        if not np.isfinite(array).all():
-            problems.append(f"{name} hold {np.count_nonzero(~np.isfinite(array))} values that are not finite")
+        parts = (array[chunk] for chunk in chunks(len(array))) if array.ndim else iter([array])
+        if bad := sum(int(np.count_nonzero(~np.isfinite(part))) for part in parts):
+            problems.append(f"{name} hold {bad} values that are not finite")
     if not problems and (probe.min() < 0 or probe.max() <= 0):
         problems.append("probe_intensity must not be negative, and must not be zero everywhere")
     if problems:
         raise DataError("; ".join(problems))
     return values, corners, (probe / probe.max()).astype(np.float32)
+
+
+def chunks(count: int) -> Iterator[slice]:
+    """Cut a number of patches into those that are looked at together."""
+    return (slice(start, min(start + CHUNK, count)) for start in range(0, count, CHUNK))
+
+
+def _as_stack(patches: Any) -> Complex64:
+    is_scratch = isinstance(patches, ScratchStack)
+    return patches if is_scratch else np.asarray(_as_array(patches), dtype=np.complex64)
 
 
 def _as_array(values: NDArray[Any] | torch.Tensor) -> NDArray[Any]:
@@ -177,3 +197,21 @@ def place_windows(
     weighted.real *= weights
     weighted.imag *= weights
     return Windows(weighted, weights, first[:, 0], first[:, 1])
+
+
+def store_windows(
+    values: Complex64, corners: NDArray[np.float64], probe: Float32, trim: int, frame: Frame, store: Store
+) -> Windows:
+    """Do the same a few patches at a time, and keep the windows where `store` says."""
+    count = len(values)
+    kept = Windows(
+        store((count, trim, trim), np.complex64),
+        store((count, trim, trim), np.float32),
+        np.empty(count, np.int64),
+        np.empty(count, np.int64),
+    )
+    for chunk in chunks(count):
+        part = place_windows(values[chunk], corners[chunk], probe, trim, frame)
+        kept.weighted[chunk], kept.weights[chunk] = part.weighted, part.weights
+        kept.rows[chunk], kept.columns[chunk] = part.rows, part.columns
+    return kept

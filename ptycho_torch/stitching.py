@@ -15,11 +15,14 @@ from ptycho_torch.placement import (
     Frame,
     Windows,
     checked,
+    chunks,
     frame_of,
     place_windows,
     refuse_patches_outside,
+    store_windows,
     window_side,
 )
+from ptycho_torch.scratch import Store, in_memory
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,7 +31,6 @@ if TYPE_CHECKING:
 
 SMALLEST_COVERAGE = 1e-6
 """Pixels with less than this fraction of one patch's best-lit pixel count as not covered."""
-CHUNK = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +121,7 @@ def synchronise_phases(
     *,
     rounds: int = 8,
     middle_trim: int = 0,
+    store: Store = in_memory,
 ) -> Complex64:
     """Rotate each patch by one phase so that overlapping patches agree.
 
@@ -134,6 +137,8 @@ def synchronise_phases(
         As for :func:`stitch`.
     rounds
         Number of rounds, at least 1.
+    store
+        Where windows and result are kept, to which no bit is due.
 
     Returns
     -------
@@ -151,17 +156,21 @@ def synchronise_phases(
     side = values.shape[-1]
     trim = window_side(side, middle_trim)
     frame = frame_of(corners, side, trim)
-    windows = place_windows(values, corners, probe, trim, frame)
+    windows = store_windows(values, corners, probe, trim, frame, store)
     weight = np.zeros(frame.shape, dtype=np.float32)
-    for j, place in windows.places():
-        weight[place] += windows.weights[j]
+    for _, part in windows.parts():
+        for j, place in part.places():
+            weight[place] += part.weights[j]
     given = np.ones(len(values), dtype=np.complex128)
     grown = _grow(windows, corners, frame)
     phasors = max(given, grown, key=lambda start: _agreement(windows, start, weight))
     for _ in range(rounds):
         mean = _divide(_add_up(windows, phasors, frame.shape), weight)
         phasors = _phases_towards(windows, mean)
-    return rotate(values, phasors)
+    turned: Complex64 = store(values.shape, np.complex64)
+    for chunk in chunks(len(values)):
+        turned[chunk] = rotate(values[chunk], phasors[chunk])
+    return turned
 
 
 def _accumulate(
@@ -170,8 +179,7 @@ def _accumulate(
     total = np.zeros(frame.shape, dtype=np.complex64)
     weight = np.zeros(frame.shape, dtype=np.float32)
     accepted = 0
-    for start in range(0, len(values), CHUNK):
-        chunk = slice(start, start + CHUNK)
+    for chunk in chunks(len(values)):
         windows = place_windows(values[chunk], corners[chunk], probe, trim, frame)
         accepted += int(np.count_nonzero(windows.weights.max(axis=(1, 2)) > SMALLEST_COVERAGE))
         for j, place in windows.places():
@@ -191,9 +199,10 @@ def _divide(total: Complex64, weight: Float32) -> Complex64:
 
 def _add_up(windows: Windows, phasors: NDArray[np.complex128], shape: tuple[int, int]) -> Complex64:
     total = np.zeros(shape, dtype=np.complex64)
-    turned = rotate(windows.weighted, phasors)
-    for j, place in windows.places():
-        total[place] += turned[j]
+    for chunk, part in windows.parts():
+        turned = rotate(part.weighted, phasors[chunk])
+        for j, place in part.places():
+            total[place] += turned[j]
     return total
 
 
@@ -210,10 +219,8 @@ def _phases_towards(windows: Windows, mean: Complex64) -> NDArray[np.complex128]
     side = windows.weights.shape[-1]
     seen = sliding_window_view(mean, (side, side))
     products = np.empty(len(windows.rows), dtype=np.complex128)
-    for start in range(0, len(products), CHUNK):
-        chunk = slice(start, start + CHUNK)
-        here = seen[windows.rows[chunk], windows.columns[chunk]]
-        products[chunk] = _inner_product(windows.weighted[chunk], here)
+    for chunk, part in windows.parts():
+        products[chunk] = _inner_product(part.weighted, seen[part.rows, part.columns])
     return unit_phasors(products)
 
 
@@ -228,9 +235,9 @@ def _grow(windows: Windows, corners: NDArray[np.float64], frame: Frame) -> NDArr
     phasors = np.ones(len(corners), dtype=np.complex128)
     places = dict(windows.places())
     for j in _outwards(corners):
-        place = places[j]
-        phasors[j : j + 1] = unit_phasors(_inner_product(windows.weighted[j : j + 1], total[None][:, *place]))
-        total[place] += rotate(windows.weighted[j : j + 1], phasors[j : j + 1])[0]
+        place, window = places[j], windows.weighted[j : j + 1]
+        phasors[j : j + 1] = unit_phasors(_inner_product(window, total[None][:, *place]))
+        total[place] += rotate(window, phasors[j : j + 1])[0]
     return phasors
 
 

@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PRODUCT = sorted(path for name in ("harness", "ptycho_torch") for path in (ROOT / name).rglob("*.py"))
 SOURCES = [*PRODUCT, *sorted((ROOT / "tests").rglob("*.py")), *sorted((ROOT / "benchmarks").rglob("*.py"))]
-WORKER = "harness.worker"
+WORKER = ("harness.worker", "harness.reconstructing", "harness.worker_inputs")
 TORCH_FREE = (
     "archives",
     "array_headers",
@@ -101,7 +101,7 @@ def run_python(program: str) -> str:
 def is_host_module(name: str) -> bool:
     parts = name.split(".")
     if parts[0] == "harness":
-        return name != WORKER
+        return name not in WORKER
     return len(parts) == 1 or parts[1] in {*TORCH_FREE, "readers", "simulate_config"}
 
 

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho_torch.array_headers import Archive
+from ptycho_torch.scratch import Store, in_memory
 
-__all__ = ["PIECE_FRAMES", "Hold", "held", "pieces", "stored_pieces"]
+__all__ = ["PIECE_FRAMES", "Hold", "held", "hold_in", "pieces", "stored_pieces"]
 
 Hold: TypeAlias = Callable[[Iterator[NDArray[np.float32]], tuple[int, int, int]], NDArray[np.float32]]
 """Takes amplitudes piece by piece, and their shape (J, N, N), and gives what holds them, by rows."""
@@ -19,14 +20,22 @@ PIECE_FRAMES = 64
 """Frames that are looked at together."""
 
 
-def held(amplitudes: Iterator[NDArray[np.float32]], shape: tuple[int, int, int]) -> NDArray[np.float32]:
-    """Keep all frames in memory."""
-    stack = np.empty(shape, dtype=np.float32)
-    first = 0
-    for piece in amplitudes:
-        stack[first : first + len(piece)] = piece
-        first += len(piece)
-    return stack
+def hold_in(store: Store) -> Hold:
+    """Return what keeps frames in an array that `store` makes."""
+
+    def hold(amplitudes: Iterator[NDArray[np.float32]], shape: tuple[int, int, int]) -> NDArray[np.float32]:
+        stack: NDArray[np.float32] = store(shape, np.float32)
+        first = 0
+        for piece in amplitudes:
+            stack[first : first + len(piece)] = piece
+            first += len(piece)
+        return stack
+
+    return hold
+
+
+held = hold_in(in_memory)
+"""Keeps all frames in memory."""
 
 
 def pieces(stack: NDArray[Any]) -> Iterator[NDArray[Any]]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import time
 
+import h5py
 import numpy as np
 import torch
 from safetensors.torch import load
@@ -12,7 +14,7 @@ from ptycho_torch.config import DataConfig, ModelConfig, PyTorchExecutionConfig
 from ptycho_torch.data.dataset import measure_scaling
 from ptycho_torch.inference import Predictions, stitch_patches
 from ptycho_torch.module import PtychoModule
-from ptycho_torch.products import reconstruction_file, weights_file
+from ptycho_torch.products import reconstruction_cxi, reconstruction_file, weights_file
 from ptycho_torch.stitching import Reconstruction
 from tests.torch.simulated_truth import simulated, small_module, true_patches
 
@@ -57,3 +59,24 @@ def test_the_image_is_read_back_by_numpy_without_pickles() -> None:
 
 def test_the_same_image_gives_the_same_bytes() -> None:
     assert reconstruction_file(image(), simulated()) == reconstruction_file(image(), simulated())
+
+
+def test_the_image_is_laid_out_like_cxi_with_what_is_known_of_it() -> None:
+    made, scan = image(), simulated()
+    with h5py.File(io.BytesIO(reconstruction_cxi(made, scan, (1e-8, 2e-8)))) as file:
+        stored = file["entry_1/data_1"]  # a link to image_1, as CXI has it
+        assert np.array_equal(stored["data"][()], made.object)
+        assert np.array_equal(stored["coverage"][()], made.coverage)
+        assert np.array_equal(stored["frame_origin_px"][()], made.frame_origin_px)
+        assert stored["pixel_size_m"][()].tolist() == [1e-8, 2e-8]
+        assert np.array_equal(file["entry_1/instrument_1/source_1/illumination"][()], scan.probe)
+        assert np.array_equal(file["entry_1/sample_1/geometry_1/corners_px"][()], scan.corners_px)
+        assert file.attrs["units"] == scan.units
+    with h5py.File(io.BytesIO(reconstruction_cxi(made, scan, None))) as file:
+        assert "pixel_size_m" not in file["entry_1/image_1"]
+
+
+def test_the_same_image_gives_the_same_bytes_of_hdf5_at_another_time() -> None:
+    first = reconstruction_cxi(image(), simulated(), (1e-8, 1e-8))
+    time.sleep(1.1)  # HDF5 counts seconds
+    assert reconstruction_cxi(image(), simulated(), (1e-8, 1e-8)) == first

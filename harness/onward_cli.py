@@ -1,0 +1,78 @@
+"""The commands that go on from a recorded run: resume it, or turn its network on another scan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from harness.code_capture import source_root
+from harness.commands import _data_folders, _note, close_run, resume_run
+from harness.errors import ExitCode
+from harness.options import (
+    data_dir_option,
+    device_option,
+    executor_option,
+    max_restarts_option,
+    run_argument,
+    runs_dir_option,
+    set_option,
+)
+
+__all__ = ["reconstruct_command", "resume_command"]
+
+
+@click.command("resume")
+@run_argument
+@runs_dir_option
+@data_dir_option
+@executor_option
+@click.option("--regardless", is_flag=True, help="Go on although code or environment differ.")
+@max_restarts_option
+def resume_command(**choice: Any) -> ExitCode:
+    """Continue RUN, which was broken off, in its own folder, to the bits of an unbroken run.
+
+    It goes on from the last sound state that it saved, in the middle of an epoch too (`checkpoints:` in the
+    spec says how often it saves one); without a state it starts anew.
+    """
+    return close_run(resume_run(**choice))
+
+
+@click.command("reconstruct")
+@run_argument
+@click.argument("data", metavar="SCAN")
+@set_option
+@device_option
+@runs_dir_option
+@data_dir_option
+@executor_option
+def reconstruct_command(
+    run_name: str,
+    data: str,
+    sets: tuple[str, ...],
+    device: str | None,
+    runs_dir: Path,
+    data_dirs: tuple[Path, ...],
+    executor_name: str | None,
+) -> ExitCode:
+    """Turn the network that RUN has trained on another SCAN; the memory does not grow with its frames.
+
+    It is a run of its own, with its own folder and manifest, and is repeated and verified like any other.
+    """
+    from harness.lookup import find_run
+    from harness.placing import executor_for_spec
+    from harness.reconstruct import options_of, reconstruction_job
+    from harness.recorded import load
+    from harness.run import run
+    from harness.screen import watching
+
+    trained = load(find_run(run_name, runs_dir))
+    spec = options_of(trained, data, sets, device)
+    executor = executor_for_spec(spec, executor_name)
+    job = reconstruction_job(trained, data, spec, executor.inventory(), _data_folders(data_dirs))
+    for sentence in job.resolved.notes:
+        _note(sentence)
+    with watching() as look:
+        finished = run(job, executor, runs_dir, root=source_root(), look=look)
+    return close_run(finished)

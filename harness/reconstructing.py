@@ -1,0 +1,90 @@
+"""The worker's part of a reconstruction: a network that another run has trained, turned on one scan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import HarnessError
+from harness.resolved import CheckpointSource, FileSource
+from harness.worker_inputs import checked_input, scan_facts
+from ptycho_torch.errors import CheckpointError
+from ptycho_torch.exact.checkpoint_io import DurableCheckpointIO
+from ptycho_torch.exact.digest import tensor_digest
+from ptycho_torch.exact.seeding import seed_everything
+from ptycho_torch.module import PtychoModule
+from ptycho_torch.products import reconstruction_cxi, reconstruction_file
+from ptycho_torch.readers import Scan, read_scan
+from ptycho_torch.readers.frames import Hold, hold_in
+from ptycho_torch.reconstruction import reconstruct_scan, trained_scaling
+from ptycho_torch.scratch import scratch_in
+
+if TYPE_CHECKING:
+    from harness.resolved import ResolvedRun
+    from harness.worker import Worker
+    from ptycho_torch.payloads import InferencePayload
+
+__all__ = ["reconstruct"]
+
+
+def reconstruct(worker: Worker, resolved: ResolvedRun, payload: InferencePayload) -> None:
+    """Carry out a reconstruction; what grows with the number of frames is kept in scratch files.
+
+    Parameters
+    ----------
+    worker
+        Whose run it is.
+    resolved, payload
+        What is to be done.
+    """
+    store, execution = scratch_in(worker.run_dir), payload.execution_config
+    with worker.phase("preparing"):
+        worker.prepare(resolved)
+        seed_everything(resolved.seed)
+        scan = _read_scan(worker.run_dir, resolved, hold_in(store))
+        checkpoint = _read_checkpoint(worker.run_dir, resolved)
+        scaling = trained_scaling(checkpoint, scan)
+        module = PtychoModule.from_checkpoint(checkpoint, execution)
+        module = module.to("cuda" if execution.accelerator == "cuda" else "cpu")
+        facts = {role: {"sha256": source.sha256} for role, source in resolved.sources.items()}
+        facts["scan"] |= scan_facts(scan)
+        worker.note(data=facts, final_tensor_digest=tensor_digest(module.state_dict()))
+    (worker.run_dir / "products").mkdir(exist_ok=True)
+    with worker.phase("reconstructing"):
+        result = reconstruct_scan(
+            module,
+            scan,
+            scaling,
+            payload.inference,
+            execution,
+            batch_size=execution.inference_batch_size or 1,
+            store=store,
+            report=worker.report_prediction,
+        )
+        source = resolved.sources["scan"]
+        pixel_size_m = source.header.pixel_size_m if isinstance(source, FileSource) else None
+        worker.keep("reconstruction.npz", reconstruction_file(result.image, scan))
+        worker.keep("reconstruction.cxi", reconstruction_cxi(result.image, scan, pixel_size_m))
+        if resolved.products.pictures:
+            worker.draw(resolved.name, result.image, result.aligned, result.metrics)
+        worker.note(status="completed", metrics=result.metrics)
+
+
+def _read_scan(run_dir: Path, resolved: ResolvedRun, hold: Hold) -> Scan:
+    source = resolved.sources["scan"]
+    if not isinstance(source, FileSource):
+        raise HarnessError(f"a reconstruction is of a file, not of a {source.kind} scan")
+    path = checked_input(run_dir, resolved, "scan")
+    return read_scan(
+        path, format=source.header.format, positions=source.positions, units=source.units, hold=hold
+    )
+
+
+def _read_checkpoint(run_dir: Path, resolved: ResolvedRun) -> dict[str, Any]:
+    source = resolved.sources["model"]
+    if not isinstance(source, CheckpointSource):
+        raise HarnessError(f"a reconstruction needs a trained network, not a {source.kind}")
+    checkpoint = DurableCheckpointIO().load_checkpoint(checked_input(run_dir, resolved, "model"))
+    if tensor_digest(checkpoint["state_dict"]) != source.tensor_digest:
+        raise CheckpointError(f"{source.name}: the weights of {source.run} are not those that it recorded")
+    return checkpoint

@@ -1,0 +1,67 @@
+"""The worker's part that reads: inputs whose digests are what was resolved."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.errors import HarnessError
+from harness.resolved import FileSource, SimulatedSource
+from harness.store import INPUTS, file_digest, read_json
+from ptycho_torch.data.simulate import simulate_scan
+from ptycho_torch.errors import DataError
+from ptycho_torch.readers import Scan, read_scan, scan_digest
+
+if TYPE_CHECKING:
+    from harness.resolved import ResolvedRun
+
+__all__ = ["checked_input", "read_data", "scan_facts"]
+
+
+def checked_input(run_dir: Path, resolved: ResolvedRun, role: str) -> Path:
+    """Return where an input of a run lies on this machine, once its digest is what was resolved.
+
+    Raises
+    ------
+    DataError
+        It is another file by now.
+    """
+    source = resolved.sources[role]
+    path: Path = run_dir / read_json(run_dir / INPUTS)[role]
+    digest = file_digest(path)
+    if digest != source.sha256:
+        raise DataError(
+            f"{source.name}: the {role} data changed after the run was resolved, its sha256 is now {digest}"
+        )
+    return path
+
+
+def scan_facts(scan: Scan) -> dict[str, Any]:
+    """Say what was found in a scan, for the record."""
+    return {
+        "shape": list(scan.diffraction.shape),
+        "num_modes": int(scan.probe.shape[0]),
+        "units": scan.units,
+        "has_object": scan.object is not None,
+    }
+
+
+def read_data(resolved: ResolvedRun, run_dir: Path) -> tuple[dict[str, Scan], dict[str, dict[str, Any]]]:
+    """Read or simulate every scan of a training; returns role to scan, and role to what is recorded of it."""
+    scans: dict[str, Scan] = {}
+    facts: dict[str, dict[str, Any]] = {}
+    for role, source in resolved.sources.items():
+        if isinstance(source, FileSource):
+            path = checked_input(run_dir, resolved, role)
+            scan = read_scan(
+                path, format=source.header.format, positions=source.positions, units=source.units
+            )
+            digest = source.sha256
+        elif isinstance(source, SimulatedSource):
+            scan = simulate_scan(source.simulate)
+            digest = scan_digest(scan)
+        else:
+            raise HarnessError(f"a training has no use for a {source.kind} as its {role} data")
+        scans[role] = scan
+        facts[role] = {"sha256": digest, **scan_facts(scan)}
+    return scans, facts
