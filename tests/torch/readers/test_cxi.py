@@ -140,11 +140,10 @@ def test_wide_steps_are_a_near_field_with_its_fresnel_number(tmp_path: Path) -> 
         read_scan(path)
 
 
-@pytest.mark.skipif(
-    "HARNESS_DATA" not in os.environ, reason="HARNESS_DATA names no folder with measured scans"
-)
 def test_the_measured_near_field_file_is_read_and_refused_as_one() -> None:
-    path = Path(os.environ["HARNESS_DATA"]) / "PETRAIII_P25_Near_Field_Ptycho.cxi"
+    path = Path(os.environ.get("HARNESS_DATA", "")) / "PETRAIII_P25_Near_Field_Ptycho.cxi"
+    if not path.is_file():
+        pytest.skip("HARNESS_DATA names no folder with the measured near-field file")
     header = read_header(path)
     assert (header.N, header.n_frames, header.n_modes) == (100, 200, 0)
     assert header.pixel_size_m == pytest.approx((1.9946e-8, 1.9946e-8), rel=1e-4)
