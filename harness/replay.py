@@ -177,10 +177,9 @@ def replay(
             raise KeyboardInterrupt
         seen, outcome = read_examination(path), read_outcome(path)
         again = read_trace(path / TRACE)
-    problem = (
-        "" if seen or again else f"its worker did not train: {outcome.error if outcome else 'see above'}"
-    )
-    parting = None if problem else find_parting(lines[: batch + 1], again[: batch + 1])
+    parting, problem = find_parting(lines[: batch + 1], again[: batch + 1]), ""
+    if not seen and (parting is None or parting.kind == "length"):
+        problem = f"its worker did not come so far: {outcome.error if outcome else 'it left no word'}"
     return Replay(start, seen, parting, stage.conditions, problem)
 
 

@@ -94,6 +94,7 @@ def input_differences(one: Manifest, other: Manifest) -> Iterator[tuple[str, str
 
 def _inputs(one: Manifest, other: Manifest) -> Iterator[Suspect]:
     data = {record.role for run in (one, other) for record in run.data}
+    are_data_others = any(True for _ in scan_differences(one, other))
     for key, told in input_differences(one, other):
         # What the spec says of a file is told once, with the data.
         if (
@@ -102,7 +103,14 @@ def _inputs(one: Manifest, other: Manifest) -> Iterator[Suspect]:
             and key.split(".")[1] in data
         ):
             continue
+        # Nor is what was read off other data a difference of its own.
+        if are_data_others and all(_is_read_off_data(run, key) for run in (one, other)):
+            continue
         yield Suspect("inputs", key, f"{key} {told}")
+
+
+def _is_read_off_data(run: Manifest, key: str) -> bool:
+    return key in run.resolved and run.resolved[key].source == "inferred from data"
 
 
 def scan_differences(one: Manifest, other: Manifest) -> Iterator[tuple[str, str]]:

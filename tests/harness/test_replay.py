@@ -68,9 +68,9 @@ def test_a_replay_starts_at_the_newest_state_before_its_batch(bench: Bench, batc
     assert replay(stage, LINES, batch).start == start
 
 
-def test_a_worker_that_trains_nothing_leaves_a_problem_and_no_finding(bench: Bench) -> None:
+def test_a_worker_that_dies_before_the_batch_leaves_a_problem_and_no_finding(bench: Bench) -> None:
     recorded = load(bench.run().path)
-    stage = Stage(recorded, bench.executor(), locate_data(recorded, ()), bench.root)
+    stage = Stage(recorded, bench.executor("crash"), locate_data(recorded, ()), bench.root)
     shown = replay(stage, LINES, 3)
-    assert shown.problem.startswith("its worker did not train")
+    assert shown.problem == "its worker did not come so far: it left no word"
     assert not shown.repeats

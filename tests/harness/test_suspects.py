@@ -34,6 +34,16 @@ def test_values_data_and_every_source_file_are_listed(bench: Bench) -> None:
     ]
 
 
+def test_what_was_read_off_other_data_is_no_difference_of_its_own(bench: Bench) -> None:
+    one = read_manifest(bench.run().path)
+    leaf = replace(one.resolved["data.units"], value="count_amplitude", source="inferred from data")
+    was = replace(one, resolved={**one.resolved, "data.units": leaf})
+    now = {**one.resolved, "data.units": replace(leaf, value="normalized_amplitude")}
+    assert named(suspects(was, replace(was, resolved=now))) == [("inputs", "data.units")]
+    other_data = tuple(replace(record, sha256="0" * 64) for record in one.data)
+    assert named(suspects(was, replace(was, resolved=now, data=other_data))) == [("data", "train")]
+
+
 def test_an_attempt_that_went_on_from_a_saved_state_is_listed_with_its_step(bench: Bench) -> None:
     one = read_manifest(bench.run().path)
     went_on = Attempt("2000-01-01T00:00:00+00:00", 1.0, 0, from_step=7, differences=("code: changed",))

@@ -306,11 +306,15 @@ PLANTS: dict[str, tuple[Callable[[Plot], None], Expected]] = {
     ),
     "another level of the amplitude": (
         change_value("model", "amplitude_level", 0.6),
-        Expected(0, "before/forward_model.intensity_scale", "inputs", "model.amplitude_level"),
+        Expected(0, "before/generator.amplitude.*", "inputs", "model.amplitude_level"),
     ),
     "another activation": (
         change_value("model", "amp_activation", "softplus"),
-        Expected(0, "activation/generator.*", "inputs", "model.amp_activation"),
+        Expected(0, "before/generator.amplitude.*", "inputs", "model.amp_activation"),
+    ),
+    "a factor in the network": (
+        change_code(BLOCKS, "both = F.conv2d(input,", "both = 1.0000002 * F.conv2d(input,"),
+        Expected(0, "activation/generator.*", "code", BLOCKS),
     ),
     "a factor in the forward model": (
         change_code(PHYSICS, "* self.intensity_scale", "* (self.intensity_scale * 1.0000002)"),
@@ -327,7 +331,10 @@ PLANTS: dict[str, tuple[Callable[[Plot], None], Expected]] = {
 def first_line_that_differs(first: Path, second: Path) -> int:
     # Read by hand, without the project's own reader: the line at which a number parts in the records.
     one, other = (
-        [[json.loads(line).get(key) for key in ("data", "loss", "gradient")] for line in trace.open()]
+        [
+            [json.loads(line).get(key) for key in ("data", "loss", "gradient")]
+            for line in trace.read_text().splitlines()
+        ]
         for trace in (first / "trace.jsonl", second / "trace.jsonl")
     )
     return next(step for step, pair in enumerate(zip(one, other, strict=True)) if pair[0] != pair[1])
