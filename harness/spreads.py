@@ -66,6 +66,8 @@ class Task:
         Version of torch and model of the processor.
     figures
         Name of a figure to its spread.
+    left_out
+        Seeds that were tried and are not among them, because a run of theirs collapsed.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -76,6 +78,7 @@ class Task:
     torch: str
     cpu: str
     figures: Mapping[str, Spread]
+    left_out: tuple[int, ...] = ()
 
 
 @functools.cache
