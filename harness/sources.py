@@ -112,7 +112,7 @@ def find_scan(name: str, folders: Sequence[Path]) -> FoundScan:
         path = _locate(name, Path(), folders, "")
         if path is None:
             raise UserError(_nowhere(name, Path(), folders))
-        return _read_file(path, "data.scan", "", None)
+        return _read_file(name, path, "data.scan", "", None)
     except _SourceError as error:
         raise UserError(str(error)) from error
 
@@ -204,11 +204,11 @@ def _file(spec: RunSpec, key: str, folders: Sequence[Path], fetch: Fetch | None)
             raise _SourceError(str(error), place) from error
     if path is None:
         raise _AbsentError(_nowhere(name, spec.folder, folders), place)
-    found = _read_file(path, key, place, sha256)
+    found = _read_file(name, path, key, place, sha256)
     return dataclasses.replace(found, url=url)
 
 
-def _read_file(path: Path, key: str, place: str, sha256: str | None) -> FoundScan:
+def _read_file(name: str, path: Path, key: str, place: str, sha256: str | None) -> FoundScan:
     try:
         digest = file_digest(path)
         if sha256 is not None and digest != sha256:
@@ -218,7 +218,7 @@ def _read_file(path: Path, key: str, place: str, sha256: str | None) -> FoundSca
     except DataError as error:
         raise _SourceError(str(error), place) from error
     except OSError as error:
-        raise _SourceError(f"{path.name} cannot be read: {error.strerror}", place) from error
+        raise _SourceError(f"{name} cannot be read: {error.strerror}", place) from error
     if key == "data.reference" and header.object_shape is None:
         raise _SourceError(f"{path.name} holds no reference object (objectGuess)", place)
     if key != "data.reference" and (unfit := header.unfit_for_far_field()):
