@@ -1,8 +1,32 @@
-"""What holds for every test: a property is tried on the same examples each time."""
+"""What holds for every test: the same examples each time, and which tests are one process's."""
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
+
+import pytest
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadFileScheduling, Scheduling
 
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
+
+ONE_PROCESS = PurePosixPath("tests/container/builds")
+"""The folder whose tests must not run at one time."""
+
+
+class _ByFileOrFolder(LoadFileScheduling):  # type: ignore[misc]
+    """Gives the tests of a file to one process, and those of `ONE_PROCESS` too."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        scope: str = super()._split_scope(nodeid)
+        return str(ONE_PROCESS) if PurePosixPath(scope).is_relative_to(ONE_PROCESS) else scope
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling | None:
+    """Spread files as `--dist loadfile` does, one folder as if it were a file.
+
+    The groups of `--dist loadgroup` would say it, but xdist 3.8 writes them where pytest 9.2 does not look.
+    """
+    return _ByFileOrFolder(config, log) if config.getvalue("dist") == "loadfile" else None

@@ -30,7 +30,7 @@ all)
         --ignore=tests/torch/test_plotting.py --ignore=tests/torch/exact/test_profile.py tests/torch
     ;;
 slow) run_tests $spread -m slow "$@" ;;
-container) run_tests $spread --dist loadgroup -m container "$@" ;;
+container) run_tests $spread -m container "$@" ;;
 proof) run_tests $spread -m proof tests/proof "$@" ;;
 *) echo "test.sh: all, slow, container or proof, not '$which'" >&2; exit 2 ;;
 esac

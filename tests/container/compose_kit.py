@@ -25,9 +25,6 @@ NEEDS_GPU = "needs a GPU"
 PASSING_LABEL = "ptychopinn-test.passing"
 """Label of an image without a name that a test elsewhere has made and removes by itself."""
 
-BUILDS = pytest.mark.xdist_group("builds")
-"""Mark of the tests that build images, or tidy up what builds leave: one after the other."""
-
 _NAMELESS = ("--filter", "dangling=true")
 
 

@@ -1,7 +1,7 @@
-"""What holds for tests with an engine: the checkout's own image, nothing left behind, in CI no skips.
+"""What holds for tests with an engine: the checkout's own image, in CI no skips.
 
-Several processes share these tests: those that build images are one group, because they also tidy up what
-builds leave, and every other test minds its own containers and folders.
+Several processes share these tests: those of the folder `builds` are one process's, and every other test
+minds its own containers and folders.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pytest
 from harness.errors import UserError
 from harness.executors.docker import DockerExecutor
 from tests.container.bait import Bait, lay_bait
-from tests.container.compose_kit import NEEDS_GPU, ROOT, Checkout, need_engine, without_new_leftovers
+from tests.container.compose_kit import NEEDS_GPU, ROOT, need_engine
 
 
 @pytest.hookimpl(wrapper=True)
@@ -48,15 +48,6 @@ def cpu_image(tmp_path_factory: pytest.TempPathFactory) -> str:
             built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
             assert built.returncode == 0, built.stderr
         return DockerExecutor().image_id()
-
-
-@pytest.fixture(scope="module")
-def checkout(cpu_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
-    """Return a copy of the working tree; `cpu_image` is first, so the engine's cache outlives the copy."""
-    with without_new_leftovers():
-        made = Checkout.copy(tmp_path_factory.mktemp("checkout"))
-        yield made
-        made.remove_images()
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from tests.container.docker_kit import (
 )
 from tests.processes import worker_of
 
-pytestmark = [pytest.mark.container, pytest.mark.xdist_group("engine")]
+pytestmark = pytest.mark.container
 
 
 class Engine:

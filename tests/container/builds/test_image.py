@@ -12,9 +12,9 @@ from harness.build_id import build_id
 from harness.image_build import build_arguments
 from harness.image_files import baked_record, image_entries, packages_in
 from harness.images import connect, identify
-from tests.container.compose_kit import BUILDS, ROOT, Checkout
+from tests.container.compose_kit import ROOT, Checkout
 
-pytestmark = [pytest.mark.container, BUILDS]
+pytestmark = pytest.mark.container
 SITE = "opt/ptychopinn/venv/lib/python3.11/site-packages"
 
 

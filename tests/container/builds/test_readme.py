@@ -8,9 +8,9 @@ import subprocess
 
 import pytest
 
-from tests.container.compose_kit import BUILDS, ROOT, Checkout, manifest_of
+from tests.container.compose_kit import ROOT, Checkout, manifest_of
 
-pytestmark = [pytest.mark.container, BUILDS]
+pytestmark = pytest.mark.container
 
 
 def commands() -> list[list[str]]:
@@ -39,8 +39,7 @@ def checkout(checkout: Checkout) -> Checkout:
     return checkout
 
 
-# The suite in its own image is left out until all of it has been seen to pass there.
-@pytest.mark.parametrize("command", commands()[1:2], ids=lambda command: command[-1])
+@pytest.mark.parametrize("command", commands()[1:], ids=lambda command: command[-1])
 def test_a_command_does_what_the_section_says(checkout: Checkout, command: list[str]) -> None:
     done = checkout.compose(*command[1:])
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-5000:]

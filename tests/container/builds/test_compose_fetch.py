@@ -13,12 +13,11 @@ from pathlib import Path
 import pytest
 
 from tests.container.bait import bridge_gateway
-from tests.container.compose_kit import BUILDS, ENTRYPOINT, Checkout
+from tests.container.compose_kit import ENTRYPOINT, Checkout
 from tests.harness.spec_kit import write_scan
 
 pytestmark = [
     pytest.mark.container,
-    BUILDS,
     pytest.mark.skipif(os.getuid() != 0, reason="only root can give a folder to somebody else"),
 ]
 OWNER = 1000

@@ -14,9 +14,9 @@ import pytest
 
 from harness.build_id import build_id
 from tests.container.bait import Bait
-from tests.container.compose_kit import BUILDS, Checkout, compose_command, manifest_of, need_engine
+from tests.container.compose_kit import ROOT, Checkout, compose_command, manifest_of, need_engine
 
-pytestmark = [pytest.mark.container, BUILDS]
+pytestmark = pytest.mark.container
 
 SPEC = "runs/ci.yaml"
 OWNERS = (0, 1000)
@@ -43,9 +43,7 @@ def test_compose_takes_the_file_with_and_without_the_graphics_cards() -> None:
     need_engine()
     for profile in ([], ["--profile", "cuda"]):
         command = [*compose_command(), *profile, "config", "--quiet"]
-        done = subprocess.run(
-            command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False
-        )
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
         assert (done.returncode, done.stderr) == (0, "")
 
 
