@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.compare import Found
-from harness.errors import UserError
+from harness.errors import ExitCode, UserError
 from harness.manifest import read_manifest
 from harness.record import attempts_of
 from harness.recorded import RefusedError, locate_data
@@ -19,7 +19,7 @@ from harness.resume import load_broken_off, resume
 from harness.run import Finished, run
 from harness.store import MANIFEST, hold_run, read_events
 from tests.harness.conftest import Bench
-from tests.harness.test_road import SPEC, harness, listed, manifest, only_run, start, until
+from tests.harness.test_road import SPEC, harness, listed, long_spec, manifest, only_run, start, until
 from tests.processes import worker_of
 
 
@@ -159,10 +159,15 @@ def step_of(runs: Path) -> int:
     )
 
 
-def test_the_real_worker_killed_in_mid_epoch_goes_on_to_the_bits_of_an_unbroken_run(tmp_path: Path) -> None:
-    spec = tmp_path / "road.yaml"
+def saving_spec(tmp_path: Path, training: str) -> Path:
+    path = tmp_path / "road.yaml"
     saving = "checkpoints: {every_steps: 1, every_seconds: null}\n"
-    spec.write_text(SPEC.replace("epochs: 1", "epochs: 8") + saving)
+    path.write_text(SPEC.replace("epochs: 1, batch_size: 8", training) + saving)
+    return path
+
+
+def test_the_real_worker_killed_in_mid_epoch_goes_on_to_the_bits_of_an_unbroken_run(tmp_path: Path) -> None:
+    spec = saving_spec(tmp_path, "epochs: 8, batch_size: 8")
     harness("run", spec, runs=tmp_path / "whole")
     host = start(spec, tmp_path / "broken")
     until(lambda: step_of(tmp_path / "broken") >= 6)
@@ -180,3 +185,63 @@ def test_the_real_worker_killed_in_mid_epoch_goes_on_to_the_bits_of_an_unbroken_
     assert resumed["attempts"][0]["exit_status"] is None
     assert resumed["attempts"][1]["from_step"] >= 5
     assert list((path / "checkpoints").glob("resume-*")) == []
+
+
+def deaths(path: Path) -> int:
+    return sum(event["event"] == "worker ended" for event in read_events(path))
+
+
+def kill_worker(runs: Path, times: int) -> Path:
+    """Kill the worker from outside, each time some steps further than before; return the run's folder."""
+    reached = 0
+    for kill in range(1, times + 1):
+        until(lambda further=reached + 2: step_of(runs) > further)
+        path = only_run(runs)
+        worker = worker_of(path.resolve())
+        assert worker is not None
+        os.kill(worker, signal.SIGKILL)
+        until(lambda run=path, wanted=kill: deaths(run) == wanted)
+        reached = step_of(runs)
+    return path
+
+
+@pytest.mark.slow
+def test_a_worker_killed_twice_is_started_again_by_itself_and_ends_in_the_bits_of_an_unbroken_run(
+    tmp_path: Path,
+) -> None:
+    spec = saving_spec(tmp_path, "epochs: 2, batch_size: 1")  # 54 short steps: a kill may come late
+    unbroken = harness("run", spec, runs=tmp_path / "whole")
+    host = start(spec, tmp_path / "killed", "--max-restarts", "2")
+    path = kill_worker(tmp_path / "killed", times=2)
+    assert host.wait() == unbroken.returncode
+    whole, killed = manifest(only_run(tmp_path / "whole")), manifest(path)
+    assert killed["status"] == whole["status"]
+    assert killed["compared"] == whole["compared"]
+    assert [attempt["exit_status"] for attempt in killed["attempts"]] == [
+        -signal.SIGKILL,
+        -signal.SIGKILL,
+        whole["attempts"][0]["exit_status"],
+    ]
+    origins = [attempt["from_step"] for attempt in killed["attempts"]]
+    assert origins[0] == 0 < origins[1] < origins[2]
+    assert list((path / "checkpoints").glob("resume-*")) == []
+
+
+@pytest.mark.slow
+def test_a_worker_killed_more_often_than_is_allowed_leaves_a_failed_run_that_can_be_continued(
+    tmp_path: Path,
+) -> None:
+    runs = tmp_path / "runs"
+    host = start(long_spec(tmp_path), runs, "--max-restarts", "1")
+    path = kill_worker(runs, times=2)
+    assert host.wait() == ExitCode.RUN_FAILED
+    found = manifest(path)
+    assert (found["status"], found["error"].partition(",")[0]) == (
+        "failed",
+        "the worker was killed (SIGKILL)",
+    )
+    assert [attempt["exit_status"] for attempt in found["attempts"]] == [-signal.SIGKILL] * 2
+    assert sum(event["event"] == "restarting" for event in read_events(path)) == 1
+    assert worker_of(path.resolve()) is None
+    assert [run["status"] for run in listed(runs)] == ["failed"]
+    assert load_broken_off(path).path.name == path.name
