@@ -13,7 +13,7 @@ import pytest
 from tests.container.compose_kit import Checkout, without_new_leftovers
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session", autouse=True)
 def only_builder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Fail where another process builds at the same time: see `tests.conftest.ONE_PROCESS`."""
     with (tmp_path_factory.getbasetemp().parent / "builds.lock").open("w") as lock:
@@ -22,9 +22,7 @@ def only_builder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def checkout(
-    cpu_image: str, only_builder: None, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Checkout]:
+def checkout(cpu_image: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Checkout]:
     """Return a copy of the working tree; `cpu_image` is first, so the engine's cache outlives the copy."""
     with without_new_leftovers():
         made = Checkout.copy(tmp_path_factory.mktemp("checkout"))
