@@ -220,6 +220,11 @@ def bisect_command(first: str, second: str, as_json: bool, **choice: Any) -> Exi
     from harness.report import as_json as json_text
     from harness.report import bisection_lines
 
+    if choice["trace_only"] and choice["restores"]:
+        raise click.UsageError(
+            "--restore rebuilds an environment to carry a run out in, and --trace-only carries none out: "
+            "leave one of them out"
+        )
     found = bisect_two((first, second), **choice)
     _print(json_text(dataclasses.asdict(found)) if as_json else bisection_lines(found))
     return ExitCode.OK if found.is_bitwise else ExitCode.DIFFERS
