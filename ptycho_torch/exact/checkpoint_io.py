@@ -46,8 +46,12 @@ class DurableCheckpointIO(CheckpointIO):
             path.parent.mkdir(parents=True, exist_ok=True)
             with open_durably(path) as stream:
                 torch.save(checkpoint, stream)
-        except OSError as error:
-            raise CheckpointError(f"{path.name}: the checkpoint cannot be written ({error})") from error
+        except (OSError, RuntimeError) as error:
+            # Where the disk fails, torch's writer raises an error of its own over it as it closes.
+            reason = error if isinstance(error, OSError) else error.__context__
+            if not isinstance(reason, OSError):
+                raise
+            raise CheckpointError(f"{path.name}: the checkpoint cannot be written ({reason})") from error
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any | None = "cpu", weights_only: bool | None = True

@@ -85,6 +85,13 @@ def calls_in(report: Path) -> list[str]:
     return lines
 
 
+def hit_in(report: Path) -> str | None:
+    """Return the call that was made to fail, or None where the run made fewer calls than that."""
+    hits = [line.removesuffix(" HIT") for line in calls_in(report) if line.endswith(" HIT")]
+    assert len(hits) <= 1
+    return hits[0] if hits else None
+
+
 Choice = Callable[[int], Iterable[int]]
 """From the number of calls to the calls that are to fail, counted from one."""
 
@@ -103,7 +110,11 @@ def worker_faults(
     shutil.rmtree(noted.path)
     for number in chosen(len(calls)):
         finished = subject.run(Death(fault=f"{{run}}|{KINDS}|{number}|{action}|{report}"))
-        [hit] = [line.removesuffix(" HIT") for line in calls_in(report) if line.endswith(" HIT")]
+        hit = hit_in(report)
+        if hit is None:
+            assert finished.manifest.status == "completed", finished.manifest.error
+            shutil.rmtree(finished.path)
+            continue
         said = finished.manifest.error or ""
         found = problems_of(finished.path)
         reached_its_end = finished.manifest.status in ENDED
@@ -129,7 +140,11 @@ def host_faults(
     for number in chosen(len(calls)):
         runs.mkdir()
         status, said = forks.host(*command, fault=f"{runs}|{KINDS}|{number}|{action}|{report}")
-        [hit] = [line.removesuffix(" HIT") for line in calls_in(report) if line.endswith(" HIT")]
+        hit = hit_in(report)
+        if hit is None:
+            assert status == 0, said
+            shutil.rmtree(runs)
+            continue
         found = [said] if "Traceback" in said else []
         if action == "kill":
             found += [f"it ended with {status}"] * (status != -9)

@@ -49,32 +49,35 @@ def computed(folder: Path, *cases: str, cpu: str | None = None) -> Found:
     return found
 
 
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Found:
+    return computed(tmp_path_factory.mktemp("here"), "operations", *MUTATIONS, *TRAININGS)
+
+
+@pytest.fixture(scope="module", params=["Haswell", "EPYC"])
+def there(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Found:
+    folder = tmp_path_factory.mktemp(request.param)
+    return computed(folder, "operations", *MUTATIONS, *TRAININGS, cpu=request.param)
+
+
 @pytest.mark.proof
-class TestEmulatedProcessors:
-    @pytest.fixture(scope="class")
-    def here(self, tmp_path_factory: pytest.TempPathFactory) -> Found:
-        return computed(tmp_path_factory.mktemp("here"), "operations", *MUTATIONS, *TRAININGS)
+@pytest.mark.parametrize("case", ["known answers", *TRAININGS])
+def test_every_number_of_a_training_is_the_same(here: Found, there: Found, case: str) -> None:
+    assert there[case] == here[case]
 
-    @pytest.fixture(scope="class", params=["Haswell", "EPYC"])
-    def there(self, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Found:
-        folder = tmp_path_factory.mktemp(request.param)
-        return computed(folder, "operations", *MUTATIONS, *TRAININGS, cpu=request.param)
 
-    @pytest.mark.parametrize("case", ["known answers", *TRAININGS])
-    def test_every_number_of_a_training_is_the_same(self, here: Found, there: Found, case: str) -> None:
-        assert there[case] == here[case]
+@pytest.mark.proof
+@pytest.mark.parametrize("mutation", MUTATIONS)
+def test_a_root_put_back_into_loss_or_optimizer_is_noticed(here: Found, there: Found, mutation: str) -> None:
+    assert there[mutation] != here[mutation]
 
-    @pytest.mark.parametrize("mutation", MUTATIONS)
-    def test_a_root_put_back_into_loss_or_optimizer_is_noticed(
-        self, here: Found, there: Found, mutation: str
-    ) -> None:
-        assert there[mutation] != here[mutation]
 
-    @pytest.mark.parametrize("name", list(VENDOR_DEPENDENT))
-    def test_an_operation_that_is_kept_out_of_training_gives_other_bits(
-        self, here: Found, there: Found, name: str
-    ) -> None:
-        assert there["operations"][name] != here["operations"][name]
+@pytest.mark.proof
+@pytest.mark.parametrize("name", list(VENDOR_DEPENDENT))
+def test_an_operation_that_is_kept_out_of_training_gives_other_bits(
+    here: Found, there: Found, name: str
+) -> None:
+    assert there["operations"][name] != here["operations"][name]
 
 
 @pytest.mark.slow

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import signal
 import stat
 import zipfile
 from pathlib import Path
@@ -118,6 +120,28 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path):
     (tmp_path / "file").touch()
     with pytest.raises(CheckpointError, match=r"last\.ckpt: the checkpoint cannot be written"):
         DurableCheckpointIO().save_checkpoint({}, tmp_path / "file" / "last.ckpt")
+
+
+@pytest.mark.parametrize("heals", [False, True], ids=["for good", "once"])
+def test_a_disk_that_takes_no_more_is_named(saved: Path, heals: bool):
+    before = saved.read_bytes()
+    large = {"state_dict": {name: torch.zeros(1 << 18) for name in "abcd"}}  # four MiB
+    unlimited = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def heal(*_: object) -> None:
+        if heals:
+            resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+
+    ignored = signal.signal(signal.SIGXFSZ, heal)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3 << 20, unlimited[1]))
+    try:
+        with pytest.raises(CheckpointError, match=r"last\.ckpt: .* cannot be written .*File too large"):
+            DurableCheckpointIO().save_checkpoint(large, saved)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, unlimited)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert saved.read_bytes() == before
+    assert [path.name for path in saved.parent.iterdir()] == ["last.ckpt"]
 
 
 def test_a_checkpoint_without_progress_has_no_position():
