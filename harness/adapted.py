@@ -7,8 +7,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from harness.compare import Found
+from harness.executors.base import ImageExecutor
 
 if TYPE_CHECKING:
+    from harness.executors.base import Executor
     from harness.resolved import ResolvedRun
 
 __all__ = ["with_data", "with_image"]
@@ -40,23 +42,22 @@ def with_data(resolved: ResolvedRun, found: Mapping[str, Found]) -> ResolvedRun:
     return _over(adapted, changed, "explicit override", "--regardless")
 
 
-def with_image(resolved: ResolvedRun, image: str, executor: str) -> ResolvedRun:
+def with_image(resolved: ResolvedRun, executor: Executor) -> ResolvedRun:
     """Put the image that is used in the place of the recorded one.
 
     Parameters
     ----------
     resolved
         The recorded run.
-    image
-        Id of the image; ``none`` outside a container.
     executor
-        Name of the executor.
+        What will execute it; the image is ``none`` outside a container.
     """
+    image = executor.image_id() if isinstance(executor, ImageExecutor) else "none"
     if resolved.container.image == image:
         return resolved
     container = dataclasses.replace(resolved.container, image=image)
     adapted = dataclasses.replace(resolved, container=container)
-    return _over(adapted, {"container.image": image}, "resolved", f"repeated on {executor}")
+    return _over(adapted, {"container.image": image}, "resolved", f"repeated on {executor.name}")
 
 
 def _over(resolved: ResolvedRun, changed: Mapping[str, Any], layer: str, note: str) -> ResolvedRun:

@@ -116,6 +116,7 @@ ACTS: tuple[tuple[Area, str, tuple[str, ...]], ...] = (
     ("code", "ptycho_torch/examination.py", ("between",)),
     ("code", "ptycho_torch/*", ("products",)),
     ("code", "harness/worker*.py", _EVERYWHERE),
+    ("code", "harness/refining.py", ("products",)),
     ("code", "harness/reconstructing.py", ("products",)),
     ("code", "harness/plan.py", _ARITHMETIC),
     ("code", "harness/res*.py", _EVERYWHERE),

@@ -23,7 +23,7 @@ from harness.commands import (
 from harness.errors import ExitCode, HarnessError
 from harness.golden_cli import golden
 from harness.image_cli import image
-from harness.onward_cli import reconstruct_command, resume_command
+from harness.onward_cli import reconstruct_command, refine_command, resume_command
 from harness.options import (
     data_dir_option,
     json_option,
@@ -257,6 +257,7 @@ def list_command(runs_dir: Path, as_json: bool) -> None:
 cli.add_command(golden)
 cli.add_command(image)
 cli.add_command(reconstruct_command)
+cli.add_command(refine_command)
 cli.add_command(resume_command)
 
 

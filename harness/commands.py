@@ -11,11 +11,11 @@ import click
 
 from harness.code_capture import source_root
 from harness.errors import ExitCode, HarnessError, UserError
+from harness.given import fetcher_of_data, folders_for_data, tell_note
 
 if TYPE_CHECKING:
     from harness.bisection import Bisection, Side
     from harness.executors.base import Executor
-    from harness.fetch import Fetcher
     from harness.recorded import Recorded
     from harness.replay import Replay
     from harness.resolved import ResolvedRun
@@ -37,25 +37,6 @@ __all__ = [
 ]
 
 
-def _note(sentence: str) -> None:
-    click.echo(f"note: {sentence}", err=True)
-
-
-def _data_folders(data_dirs: tuple[Path, ...]) -> tuple[Path, ...]:
-    from harness.sources import data_folders
-
-    return data_folders(data_dirs)
-
-
-def _fetcher(*, may_download: bool) -> Fetcher:
-    from harness.cache import cache_folder
-    from harness.fetch import Fetcher
-    from harness.screen import DownloadBar
-
-    bar = DownloadBar() if may_download else None
-    return Fetcher(cache_folder() / "data", bar, may_download=may_download)
-
-
 def resolve_spec(
     spec_path: Path,
     sets: tuple[str, ...],
@@ -74,11 +55,11 @@ def resolve_spec(
     resolution = resolve(
         spec,
         executor.inventory(),
-        data_dirs=_data_folders(data_dirs),
-        fetch=_fetcher(may_download=may_download),
+        data_dirs=folders_for_data(data_dirs),
+        fetch=fetcher_of_data(may_download=may_download),
     )
     for note in resolution.run.notes:
-        _note(note)
+        tell_note(note)
     return executor, spec, resolution.run, resolution.inputs
 
 
@@ -88,9 +69,11 @@ def fetch_scans(spec_path: Path, sets: tuple[str, ...], data_dirs: tuple[Path, .
     from harness.spec import read_spec
 
     spec = read_spec(spec_path, sets)
-    found, problems, notes = find_sources(spec, _data_folders(data_dirs), _fetcher(may_download=True))
+    found, problems, notes = find_sources(
+        spec, folders_for_data(data_dirs), fetcher_of_data(may_download=True)
+    )
     for note in notes:
-        _note(note)
+        tell_note(note)
     if problems:
         raise SpecError(problems)
     for role, scan in found.items():
@@ -117,9 +100,9 @@ def repeat_run(
     recorded = load(find_run(run_name, runs_dir))
     contradictions: tuple[str, ...] = ()
     if kind == "verify":
-        contradictions = refuse_contradictions(recorded, regardless=regardless, warn=_note)
-    executor = executor_for_run(recorded.path.name, recorded.manifest, executor_name, image, _note)
-    found = locate_data(recorded, _data_folders(data_dirs), _fetcher(may_download=True))
+        contradictions = refuse_contradictions(recorded, regardless=regardless, warn=tell_note)
+    executor = executor_for_run(recorded.path.name, recorded.manifest, executor_name, image, tell_note)
+    found = locate_data(recorded, folders_for_data(data_dirs), fetcher_of_data(may_download=True))
     with watching() as look:
         finished = repeat(
             recorded,
@@ -130,7 +113,7 @@ def repeat_run(
             found=found,
             regardless=regardless,
             look=look,
-            warn=_note,
+            warn=tell_note,
         )
     return recorded, finished, contradictions
 
@@ -164,8 +147,8 @@ def resume_run(
     from harness.screen import watching
 
     recorded = load_broken_off(find_run(run_name, runs_dir))
-    executor = executor_for_run(recorded.path.name, recorded.manifest, executor_name, None, _note)
-    found = locate_data(recorded, _data_folders(data_dirs), _fetcher(may_download=True))
+    executor = executor_for_run(recorded.path.name, recorded.manifest, executor_name, None, tell_note)
+    found = locate_data(recorded, folders_for_data(data_dirs), fetcher_of_data(may_download=True))
     with watching() as look:
         return resume(
             recorded,
@@ -174,7 +157,7 @@ def resume_run(
             found=found,
             regardless=regardless,
             look=look,
-            warn=_note,
+            warn=tell_note,
             max_restarts=max_restarts,
         )
 
@@ -208,7 +191,7 @@ def restore_run(
     python = restore_environment(path, manifest, tree, cache, os.environ)
     arguments = ["rerun", str(path), "--runs-dir", str(runs_dir.resolve()), "--executor", "local"]
     arguments += [
-        word for folder in _data_folders(data_dirs) for word in ("--data-dir", str(folder.resolve()))
+        word for folder in folders_for_data(data_dirs) for word in ("--data-dir", str(folder.resolve()))
     ]
     arguments += ["--regardless"] if regardless else []
     hand_over(Restored(tree, python), arguments, os.environ)
@@ -221,7 +204,7 @@ def check_files(run_name: str, runs_dir: Path, data_dirs: tuple[Path, ...]) -> E
 
     path = find_run(run_name, runs_dir)
     recorded = load(path)
-    found = locate_data(recorded, _data_folders(data_dirs), _fetcher(may_download=False))
+    found = locate_data(recorded, folders_for_data(data_dirs), fetcher_of_data(may_download=False))
     problems = data_problems(recorded, found)
     for sentence in problems:
         click.echo(f"damaged: {sentence}", err=True)
@@ -284,8 +267,8 @@ def bisect_two(
         run = recorded[side.path]
         try:
             if side.path not in stages:
-                executor = executor_for_run(side.name, run.manifest, None, None, _note)
-                found = locate_data(run, _data_folders(data_dirs), _fetcher(may_download=False))
+                executor = executor_for_run(side.name, run.manifest, None, None, tell_note)
+                found = locate_data(run, folders_for_data(data_dirs), fetcher_of_data(may_download=False))
                 stages[side.path] = set_stage(
                     run, executor, found, root=source_root(), cache=cache_folder(), restores=restores
                 )

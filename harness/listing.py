@@ -10,7 +10,7 @@ from harness.errors import UserError
 from harness.lookup import run_folders
 from harness.manifest import DamagedError, Manifest, read_manifest
 from harness.report import as_json, table, word
-from harness.screen import duration, figures
+from harness.screen import REFINED, duration, figures
 from harness.store import MANIFEST, read_events, state_without_manifest
 
 __all__ = ["list_json", "list_lines", "show_json", "show_lines", "summary"]
@@ -58,7 +58,8 @@ def _manifest_rows(path: Path, manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield "created", manifest.created
     yield "folder", str(path)
     if manifest.rerun_of is not None:
-        yield "repeats", f"{manifest.rerun_of.run} ({manifest.rerun_of.kind})"
+        label = "refines" if manifest.rerun_of.kind == "refine" else "repeats"
+        yield label, f"{manifest.rerun_of.run} ({manifest.rerun_of.kind})"
     for record in manifest.data:
         yield record.role, f"{record.name}, sha256 {record.sha256[:12]}"
     changes = ", with uncommitted changes" if manifest.code.dirty else ""
@@ -76,6 +77,9 @@ def _manifest_rows(path: Path, manifest: Manifest) -> Iterator[tuple[str, str]]:
     quality = figures(manifest.metrics)
     if quality:
         yield "quality", quality
+    refined = figures(manifest.metrics, REFINED)
+    if refined:
+        yield "refined", refined
     yield "time", duration(sum(attempt.seconds for attempt in manifest.attempts))
 
 

@@ -146,9 +146,9 @@ class Attempt:
 
 @dataclass(frozen=True)
 class RepeatedRun:
-    """The run that this one repeats: why, its folder's name, and its manifest's own digest."""
+    """The run that this one repeats or refines: why, its folder's name, and its manifest's own digest."""
 
-    kind: Literal["rerun", "verify"]
+    kind: Literal["rerun", "verify", "refine"]
     run: str
     manifest: str
 
@@ -186,6 +186,7 @@ class Manifest:
     files: Mapping[str, FileRecord]
     compared: Mapping[str, Scalar]
     recorded: Mapping[str, JsonValue]
+    refinement: Mapping[str, JsonValue] = dataclasses.field(default_factory=dict)
     version: Literal[1] = MANIFEST_VERSION
     schema: Literal["manifest.schema.json"] = SCHEMA_NAME
     manifest_digest: str = ""

@@ -1,4 +1,4 @@
-"""The commands that go on from a recorded run: resume it, or turn its network on another scan."""
+"""The commands that go on from a recorded run: resume it, refine its image, turn its network on a scan."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 import click
 
 from harness.code_capture import source_root
-from harness.commands import _data_folders, _note, close_run, resume_run
+from harness.commands import close_run, resume_run
 from harness.errors import ExitCode
+from harness.given import fetcher_of_data, folders_for_data, tell_note
 from harness.options import (
     data_dir_option,
     device_option,
@@ -20,7 +21,7 @@ from harness.options import (
     set_option,
 )
 
-__all__ = ["reconstruct_command", "resume_command"]
+__all__ = ["reconstruct_command", "refine_command", "resume_command"]
 
 
 @click.command("resume")
@@ -70,9 +71,42 @@ def reconstruct_command(
     trained = load(find_run(run_name, runs_dir))
     spec = options_of(trained, data, sets, device)
     executor = executor_for_spec(spec, executor_name)
-    job = reconstruction_job(trained, data, spec, executor.inventory(), _data_folders(data_dirs))
+    job = reconstruction_job(trained, data, spec, executor.inventory(), folders_for_data(data_dirs))
     for sentence in job.resolved.notes:
-        _note(sentence)
+        tell_note(sentence)
     with watching() as look:
         finished = run(job, executor, runs_dir, root=source_root(), look=look)
+    return close_run(finished)
+
+
+@click.command("refine")
+@run_argument
+@set_option
+@runs_dir_option
+@data_dir_option
+@executor_option
+def refine_command(
+    run_name: str,
+    sets: tuple[str, ...],
+    runs_dir: Path,
+    data_dirs: tuple[Path, ...],
+    executor_name: str | None,
+) -> ExitCode:
+    """Refine the image of RUN by the physics alone, in a run folder of its own; nothing is trained.
+
+    Options stand in the spec's block `products: {refine: {...}}`, or are given with `--set`, such as
+    `--set products.refine.passes=40`. The network's image stays as it is, and is kept beside the refined one.
+    """
+    from harness.lookup import find_run
+    from harness.placing import executor_for_run
+    from harness.recorded import load, locate_data
+    from harness.refine import refine_run
+    from harness.screen import watching
+
+    recorded = load(find_run(run_name, runs_dir))
+    executor = executor_for_run(recorded.path.name, recorded.manifest, executor_name, None, tell_note)
+    found = locate_data(recorded, folders_for_data(data_dirs), fetcher_of_data(may_download=True))
+    root = source_root()
+    with watching() as look:
+        finished = refine_run(recorded, sets, executor, runs_dir=runs_dir, root=root, found=found, look=look)
     return close_run(finished)

@@ -79,6 +79,8 @@ class Outcome:
         Of the last state: weights, and optimizer.
     metrics, timings, collapse
         Figures; seconds; the collapse assessment.
+    refinement
+        From which image the refined one comes and what happened on the way; empty where none was made.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -96,6 +98,7 @@ class Outcome:
     metrics: Mapping[str, JsonValue] = field(default_factory=dict)
     timings: Mapping[str, float] = field(default_factory=dict)
     collapse: Mapping[str, JsonValue] = field(default_factory=dict)
+    refinement: Mapping[str, JsonValue] = field(default_factory=dict)
 
     @property
     def has_ended(self) -> bool:

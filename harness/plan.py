@@ -30,6 +30,8 @@ _GFLOPS_PER_CORE = 65.0
 """What one core reached in training under the ``portable`` profile."""
 _PATTERNS_STITCHED_PER_SECOND = 25.0
 """Frames that are predicted, synchronised, stitched and judged at N = 64."""
+_FRAMES_REFINED_PER_SECOND = 2500.0
+"""Frames of a pass that are refined with one probe mode at N = 64."""
 _START_SECONDS = 10.0
 _IMPORTS_GB = 0.5
 _BATCH_GB_PER_PATTERN = 0.02
@@ -213,9 +215,12 @@ def estimate(resolved: ResolvedRun) -> Estimate:
     gflop = _GFLOP_PER_PATTERN[model.N] * (model.n_filters_scale / 2) ** 2
     trained = training.n_groups * patterns * training.epochs
     stitched = _n_frames(resolved.sources["train"]) if resolved.products.reconstruction else 0
+    if resolved.is_refinement:
+        trained, stitched = 0, 0
     cpu = (
         _START_SECONDS + trained * gflop / _GFLOPS_PER_CORE + stitched * size / _PATTERNS_STITCHED_PER_SECOND
     )
+    cpu += _refined_seconds(resolved, size)
     frames = sum(_n_frames(source) for source in resolved.sources.values())
     at_once = max(patterns * size, min(training.batch_size * patterns * size, _PATTERNS_AT_ONCE))
     batch = at_once * max(1.0, model.n_filters_scale / 2)
@@ -224,6 +229,14 @@ def estimate(resolved: ResolvedRun) -> Estimate:
         wall_seconds=_START_SECONDS + (cpu - _START_SECONDS) / resolved.exactness.threads,
         memory_gb=_IMPORTS_GB + batch * _BATCH_GB_PER_PATTERN + frames * model.N**2 * _BYTES_PER_PIXEL / 1e9,
     )
+
+
+def _refined_seconds(resolved: ResolvedRun, size: float) -> float:
+    options = resolved.refine
+    if options is None:
+        return 0.0
+    frames = _n_frames(resolved.sources["train"]) * options.passes * (2 if options.half_data else 1)
+    return frames * size * (1 + options.modes) / 2 / _FRAMES_REFINED_PER_SECOND
 
 
 def _estimate_reconstruction(resolved: ResolvedRun) -> Estimate:
@@ -239,6 +252,6 @@ def _estimate_reconstruction(resolved: ResolvedRun) -> Estimate:
 
 
 def _n_frames(source: Source) -> int:
-    if source.kind == "checkpoint":
+    if source.kind == "checkpoint" or source.kind == "image":
         return 0
     return source.simulate.n_frames if source.kind == "simulated" else source.header.n_frames

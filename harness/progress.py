@@ -20,7 +20,7 @@ def write_progress(run_dir: Path, phase: str, **facts: float) -> None:
     run_dir
         The run folder.
     phase
-        ``preparing``, ``training`` or ``reconstructing``.
+        ``preparing``, ``training``, ``reconstructing`` or ``refining``.
     **facts
         ``step`` of ``steps``, and in training ``epoch`` of ``epochs`` and the ``loss``.
     """

@@ -66,7 +66,8 @@ def reconstruct(worker: Worker, resolved: ResolvedRun, payload: InferencePayload
         worker.keep("reconstruction.npz", reconstruction_file(result.image, scan))
         worker.keep("reconstruction.cxi", reconstruction_cxi(result.image, scan, pixel_size_m))
         if resolved.products.pictures:
-            worker.draw(resolved.name, result.image, result.aligned, result.metrics)
+            folder = worker.run_dir / "products"
+            worker.draw(resolved.name, result.image, result.aligned, result.metrics, folder)
         worker.note(status="completed", metrics=result.metrics)
 
 

@@ -147,6 +147,7 @@ def compose(
         products=outcome.products,
         metrics=plain(outcome.metrics),
         collapse=plain(outcome.collapse),
+        refinement=plain(outcome.refinement),
         timings=outcome.timings,
         attempts=around.attempts,
         files=files,

@@ -13,6 +13,7 @@ from harness.code_capture import Code, distance, source_files, work_tree
 from harness.compare import Difference, Found, code_differences, data_differences, environment_differences
 from harness.errors import ExitCode, UserError
 from harness.manifest import DamagedError, Manifest, damaged_files, read_manifest
+from harness.resolved import IMAGE
 from harness.store import INPUTS, MANIFEST, RESOLVED, file_digest, read_json
 
 if TYPE_CHECKING:
@@ -103,6 +104,8 @@ def locate_data(run: Recorded, folders: Sequence[Path], fetcher: Fetcher | None 
         if record.size is None:
             continue
         named = [folder / name for folder in folders for name in (record.name, Path(record.name).name)]
+        if record.role == IMAGE:  # kept beside what was made of it
+            named.append(run.path / "products" / record.name)
         if record.role in known:
             named.append(run.path / known[record.role])
         downloads = fetcher.kept(record.sha256) if fetcher else ()

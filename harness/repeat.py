@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from harness.adapted import with_data, with_image
 from harness.compare import Found
 from harness.errors import ExitCode
-from harness.executors.base import ImageExecutor
 from harness.manifest import RepeatedRun
 from harness.recorded import Recorded, code_held, refuse_what_differs
 from harness.run import Finished, Job, exit_code, run
@@ -93,8 +92,7 @@ def job_again(
         What the new run's record says of the run that it repeats.
     """
     inputs = {role: str(place.path) for role, place in found.items()}
-    image = executor.image_id() if isinstance(executor, ImageExecutor) else "none"
-    resolved = with_image(with_data(recorded.resolved, found), image, executor.name)
+    resolved = with_image(with_data(recorded.resolved, found), executor)
     return Job(resolved, recorded.manifest.spec, inputs, origin, code_held(recorded, executor, root))
 
 

@@ -12,7 +12,7 @@ from harness.errors import Problem, SpecError
 from harness.fitting import misfits, open_positions
 from harness.inventory import Inventory
 from harness.probing import probe_container, probe_execution, probe_profile
-from harness.resolved import SOURCE_KEYS, Exactness, FileSource, ResolvedRun, SimulatedSource, Source
+from harness.resolved import REFINE, SOURCE_KEYS, Exactness, FileSource, ResolvedRun, Source
 from harness.sources import Fetch, FoundScan, find_sources
 from harness.spec import RunSpec, is_from_option
 from harness.spec_blocks import CheckpointsBlock, ContainerBlock, ExactnessBlock, ProductsBlock, RunBlock
@@ -21,18 +21,10 @@ from ptycho_torch.errors import ConfigError
 from ptycho_torch.headers import ScanHeader
 from ptycho_torch.layers import DEFAULT_LAYERS, Layer, Merged, Origin, Place, Value, merge
 from ptycho_torch.payloads import InferencePayload, TrainingPayload
+from ptycho_torch.refine_config import RefineConfig
 from ptycho_torch.simulate_config import KINDS, SimulateConfig
 
-__all__ = [
-    "Exactness",
-    "FileSource",
-    "Resolution",
-    "ResolvedRun",
-    "SimulatedSource",
-    "own_leaves",
-    "resolve",
-    "resolved_run",
-]
+__all__ = ["Resolution", "own_leaves", "refinement_of", "resolve", "resolved_run"]
 
 _OWN_BLOCKS: Mapping[str, type[Any]] = {
     "": RunBlock,
@@ -123,11 +115,20 @@ def resolved_run(
         container=blocks["container"],
         checkpoints=blocks["checkpoints"],
         products=blocks["products"],
+        refine=_block(own, REFINE, RefineConfig) if f"{REFINE}.passes" in own.values else None,
         sources=sources,
         own_values=own.values,
         own_origins=_without_folders(own.origins),
         notes=notes,
     )
+
+
+def refinement_of(spec: RunSpec) -> tuple[RefineConfig, dict[str, Any], dict[str, Origin]]:
+    """Return how a spec's image is refined, by default too, with values and origins."""
+    defaults = {f"{REFINE}.{one.name}": Value(one.default) for one in dataclasses.fields(RefineConfig)}
+    given = [{key: one[key] for key in defaults if key in one} for one in (spec.sets, spec.written)]
+    own = merge([*(Layer("explicit override", one) for one in given), Layer("entry point", defaults)])
+    return _block(own, REFINE, RefineConfig), dict(own.values), _without_folders(own.origins)
 
 
 def _assumed(payload: TrainingPayload, train: FoundScan) -> list[str]:
@@ -245,6 +246,8 @@ def own_leaves(spec: RunSpec, found: Mapping[str, FoundScan], probed: Mapping[st
     """Merge what is the run's own: the file and the command line over the blocks' defaults."""
     defaults, keys = {}, set()
     blocks = dict(_OWN_BLOCKS)
+    if REFINE in spec.blocks:
+        blocks[REFINE] = RefineConfig
     for role, one in found.items():
         if one.simulated is not None:
             base = f"data.{role}.simulate"

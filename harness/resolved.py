@@ -18,14 +18,18 @@ from ptycho_torch.config import InferenceConfig
 from ptycho_torch.headers import ScanHeader
 from ptycho_torch.layers import Origin, freeze_fields
 from ptycho_torch.payloads import InferencePayload, TrainingPayload
+from ptycho_torch.refine_config import RefineConfig
 from ptycho_torch.simulate_config import SimulateConfig
 from ptycho_torch.validation import describe_problems
 
 __all__ = [
+    "IMAGE",
+    "REFINE",
     "SOURCE_KEYS",
     "CheckpointSource",
     "Exactness",
     "FileSource",
+    "ImageSource",
     "ResolvedRun",
     "SimulatedSource",
     "Source",
@@ -34,6 +38,11 @@ __all__ = [
 
 SOURCE_KEYS = ("file", "source", "sha256", "positions", "units", "required")
 """Keys of a scan in a spec."""
+
+REFINE = "products.refine"
+"""The block that asks for a refined image."""
+IMAGE = "image"
+"""The role of another run's image, from which a refinement starts."""
 
 
 class _Strict:
@@ -117,7 +126,29 @@ class CheckpointSource(_Strict):
     kind: Literal["checkpoint"] = "checkpoint"
 
 
-Source: TypeAlias = FileSource | SimulatedSource | CheckpointSource
+@dataclass(frozen=True)
+class ImageSource(_Strict):
+    """The network's image of another run.
+
+    Parameters
+    ----------
+    name
+        The file's name without its folder.
+    sha256, size
+        Its digest and number of bytes.
+    run, manifest
+        Name of the run's folder, and its manifest's own digest.
+    """
+
+    name: str
+    sha256: str
+    size: int
+    run: str
+    manifest: str
+    kind: Literal["image"] = "image"
+
+
+Source: TypeAlias = FileSource | SimulatedSource | CheckpointSource | ImageSource
 
 
 @dataclass(frozen=True)
@@ -134,11 +165,14 @@ class ResolvedRun(_Strict):
         The profile, what the run executes in, how often it saves a state to continue from, and what is made
         after training.
     sources
-        Role (``train``, ``test``, ``reference``; ``scan``, ``model``) to where scan or network come from.
+        Role (``train``, ``test``, ``reference``; ``scan``, ``model``) to where scan or network come from;
+        ``image`` to the image that is refined instead of a training.
     own_values, own_origins
         Dotted key to value and origin, for every leaf that is the run's own and not the payload's.
     notes
         What was decided without being asked for, one sentence each.
+    refine
+        How the image is refined; None where it is not.
     """
 
     name: str
@@ -152,6 +186,7 @@ class ResolvedRun(_Strict):
     own_values: Mapping[str, Any]
     own_origins: Mapping[str, Origin]
     notes: tuple[str, ...] = ()
+    refine: RefineConfig | None = None
 
     def __post_init__(self) -> None:
         freeze_fields(self, "sources", "own_values", "own_origins")
@@ -168,6 +203,11 @@ class ResolvedRun(_Strict):
         if isinstance(self.payload, InferencePayload):
             raise HarnessError(f"{self.name} is a reconstruction by a network that another run has trained")
         return self.payload
+
+    @property
+    def is_refinement(self) -> bool:
+        """Whether another run's image is refined, and nothing is trained."""
+        return IMAGE in self.sources
 
     @property
     def inference(self) -> InferenceConfig:
@@ -229,10 +269,10 @@ class ResolvedRun(_Strict):
         return made
 
 
-def _identity(source: Source) -> list[str] | None:
+def _identity(source: Source) -> list[str] | str | None:
     if isinstance(source, FileSource):
         return [source.sha256, source.positions, source.units]
-    return [source.tensor_digest] if isinstance(source, CheckpointSource) else None
+    return [source.tensor_digest] if isinstance(source, CheckpointSource) else source.sha256
 
 
 _ANYWHERE = "none"

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from harness.run import Finished
 
 __all__ = [
+    "REFINED",
     "DownloadBar",
     "Line",
     "Position",
@@ -40,8 +41,11 @@ _FIGURES = (
     ("amplitude_ssim", "amplitude SSIM"),
     ("frc_0.5_resolution_px", "resolution (FRC 0.5, px)"),
     ("r_factor", "R-factor"),
-    ("poisson_r_factor", "its Poisson floor"),
+    ("r_factor_poisson_floor", "its Poisson floor"),
+    ("half_bit_resolution_px", "half-data resolution (half-bit, px)"),
 )
+REFINED = "refined_"
+"""Beginning of the names of a refined image's figures; those without it are the network's."""
 
 
 def duration(seconds: float) -> str:
@@ -189,9 +193,9 @@ class DownloadBar:
         self._said = -1
 
 
-def figures(metrics: Mapping[str, Any]) -> str:
-    """Say the figures of quality that a run has, in one line; empty when it has none."""
-    known = ((label, metrics.get(name)) for name, label in _FIGURES)
+def figures(metrics: Mapping[str, Any], prefix: str = "") -> str:
+    """Say the figures of quality whose names begin so, in one line; empty when a run has none."""
+    known = ((label, metrics.get(f"{prefix}{name}")) for name, label in _FIGURES)
     return ", ".join(f"{label} {value:.3f}" for label, value in known if isinstance(value, int | float))
 
 
@@ -215,6 +219,15 @@ def closing_lines(finished: Finished) -> Iterator[tuple[str, str]]:
     quality = figures(manifest.metrics)
     if quality:
         yield "quality", quality
+    refined = figures(manifest.metrics, REFINED)
+    if refined:
+        yield "refined", refined
+    again = manifest.refinement.get("taken_back")
+    if isinstance(again, list) and again:
+        yield (
+            "diverged",
+            f"{len(again)} passes of the refinement, taken back: see products/refined/passes.csv",
+        )
     seconds = sum(attempt.seconds for attempt in manifest.attempts)
     cpu = manifest.timings.get("cpu_seconds")
     yield "time", duration(seconds) + (f" ({cpu:.0f} CPU-seconds)" if cpu is not None else "")

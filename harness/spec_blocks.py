@@ -17,6 +17,7 @@ from ptycho_torch.config import (
     PyTorchExecutionConfig,
     TrainingConfig,
 )
+from ptycho_torch.refine_config import RefineConfig
 from ptycho_torch.simulate_config import (
     KINDS,
     DetectorConfig,
@@ -252,7 +253,7 @@ def spec_tree() -> Tree:
         "exactness": _leaves(ExactnessBlock),
         "container": _leaves(ContainerBlock),
         "checkpoints": _leaves(CheckpointsBlock),
-        "products": _leaves(ProductsBlock),
+        "products": {**_leaves(ProductsBlock), "refine": _leaves(RefineConfig)},
     }
 
 

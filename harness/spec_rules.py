@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 __all__ = ["rule_problems"]
 
+_REFINE = "products.refine"
+
 
 def rule_problems(spec: RunSpec) -> list[Problem]:
     """Find what is missing and what contradicts itself."""
@@ -49,10 +51,22 @@ def _contradictions(spec: RunSpec) -> list[Problem]:
     if spec.get("products.pictures") is True and spec.get("products.reconstruction") is False:
         sentence = "is true, but there is nothing to draw without products.reconstruction: set that to true"
         problems.append(Problem(sentence, spec.place("products.pictures"), "products.pictures"))
+    problems += _refine_problems(spec)
     is_deterministic = spec.get("execution.deterministic", True)
     if is_deterministic is False and spec.get("exactness.profile", "auto") != "auto":
         sentence = "promises equal bits, but execution.deterministic is false: drop one of the two"
         problems.append(Problem(sentence, spec.place("exactness.profile"), "exactness.profile"))
+    return problems
+
+
+def _refine_problems(spec: RunSpec) -> list[Problem]:
+    problems = []
+    if spec.get(f"{_REFINE}.modes", 1) > 1 and not spec.get(f"{_REFINE}.probe", False):
+        sentence = "needs a probe that is refined: set products.refine.probe to true"
+        problems.append(Problem(sentence, spec.place(f"{_REFINE}.modes"), f"{_REFINE}.modes"))
+    if _REFINE in spec.blocks and spec.get("products.reconstruction") is False:
+        sentence = "there is no image to refine without products.reconstruction: set that to true"
+        problems.append(Problem(sentence, spec.place(_REFINE), _REFINE))
     return problems
 
 

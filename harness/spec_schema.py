@@ -28,6 +28,7 @@ _TITLES: Mapping[str, str] = {
     "container": "What the run executes in",
     "checkpoints": "States from which an interrupted run continues",
     "products": "What is made after training",
+    "products.refine": "The image refined by the physics alone; made where this block is present",
 }
 _PARTS: Mapping[str, str] = {
     "simulate": "A simulated scan in place of a file",

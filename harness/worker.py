@@ -24,6 +24,7 @@ from harness.lifeline import stop_with_the_host
 from harness.outcome import CheckpointRecord, Outcome, ProductRecord, status_of_fault, write_outcome
 from harness.progress import read_progress, write_progress
 from harness.reconstructing import reconstruct
+from harness.refining import refine_image_of_another_run, refine_own_image
 from harness.resolved import ResolvedRun
 from harness.store import RESOLVED, append_event, file_digest, write_durably
 from harness.worker_inputs import read_data
@@ -59,11 +60,11 @@ class Worker:
         self.run_dir = run_dir
         self.outcome = Outcome(status="failed")
         self.stopped_by: int | None = None
-        self._timings: dict[str, float] = {}
+        self.timings: dict[str, float] = {}
 
     def note(self, **facts: Any) -> None:
         """Add facts to the outcome."""
-        timings = {**self._timings, "cpu_seconds": round(sum(os.times()[:4]), 3)}
+        timings = {**self.timings, "cpu_seconds": round(sum(os.times()[:4]), 3)}
         self.outcome = dataclasses.replace(self.outcome, timings=timings, **facts)
 
     def stop(self, signum: int, frame: FrameType | None) -> None:
@@ -80,7 +81,7 @@ class Worker:
         try:
             yield
         finally:
-            self._timings[f"{name}_seconds"] = time.monotonic() - started
+            self.timings[f"{name}_seconds"] = time.monotonic() - started
         self.stop_if_asked()
 
     def stop_if_asked(self) -> None:
@@ -106,6 +107,9 @@ class Worker:
             self.prepare(resolved)
             scans, facts = read_data(resolved, self.run_dir)
             self.note(data=facts)
+        if resolved.is_refinement:
+            refine_image_of_another_run(self, resolved, scans)
+            return
         with self.phase("training"):
             payload = dataclasses.replace(resolved.training, output_dir=str(self.run_dir))
             continuation = find_continuation(self.run_dir)
@@ -129,6 +133,8 @@ class Worker:
         if resolved.products.reconstruction:
             with self.phase("reconstructing"):
                 self._reconstruct(resolved, scans, result)
+        if resolved.refine is not None:
+            refine_own_image(self, resolved, scans, result.datamodule.scaling)
         self.note()
 
     def prepare(self, resolved: ResolvedRun) -> None:
@@ -171,7 +177,8 @@ class Worker:
         )
         self.keep("reconstruction.npz", reconstruction_file(image, scan))
         if resolved.products.pictures:
-            self.draw(resolved.name, image, evaluation.aligned, evaluation.metrics)
+            folder = self.run_dir / "products"
+            self.draw(resolved.name, image, evaluation.aligned, evaluation.metrics, folder)
         verdict = evaluation.collapse
         self.note(
             status="collapsed" if verdict.is_collapsed else "completed",
@@ -185,12 +192,16 @@ class Worker:
         )
 
     def draw(
-        self, name: str, image: Reconstruction, aligned: Aligned | None, metrics: Mapping[str, float]
+        self,
+        name: str,
+        image: Reconstruction,
+        aligned: Aligned | None,
+        metrics: Mapping[str, float],
+        folder: Path,
     ) -> None:
-        """Make the pictures of an image."""
+        """Make the pictures of an image, in a folder of the products."""
         from ptycho_torch.plotting import save_pictures  # the training itself never loads matplotlib
 
-        folder = self.run_dir / "products"
         for path in save_pictures(image, folder, aligned=aligned, metrics=metrics, title=name):
             self._record_product(path)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import HarnessError
 from harness.resolved import FileSource, SimulatedSource
 from harness.store import INPUTS, file_digest, read_json
 from ptycho_torch.data.simulate import simulate_scan
@@ -47,7 +46,7 @@ def scan_facts(scan: Scan) -> dict[str, Any]:
 
 
 def read_data(resolved: ResolvedRun, run_dir: Path) -> tuple[dict[str, Scan], dict[str, dict[str, Any]]]:
-    """Read or simulate every scan of a training; returns role to scan, and role to what is recorded of it."""
+    """Read or simulate every scan of a run; returns role to scan, and role to what is recorded of it."""
     scans: dict[str, Scan] = {}
     facts: dict[str, dict[str, Any]] = {}
     for role, source in resolved.sources.items():
@@ -60,8 +59,8 @@ def read_data(resolved: ResolvedRun, run_dir: Path) -> tuple[dict[str, Scan], di
         elif isinstance(source, SimulatedSource):
             scan = simulate_scan(source.simulate)
             digest = scan_digest(scan)
-        else:
-            raise HarnessError(f"a training has no use for a {source.kind} as its {role} data")
+        else:  # an image is no scan
+            continue
         scans[role] = scan
         facts[role] = {"sha256": digest, **scan_facts(scan)}
     return scans, facts

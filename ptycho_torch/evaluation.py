@@ -20,7 +20,7 @@ from ptycho_torch.readers.scan import Scan
 from ptycho_torch.stitching import Reconstruction
 from ptycho_torch.upstream_metrics import upstream_figures
 
-__all__ = ["Evaluation", "evaluate", "with_reference"]
+__all__ = ["Evaluation", "counts_of", "evaluate", "judge_image", "with_reference"]
 
 SAME_POSITIONS_PX = 0.05
 """Positions of a scan and of its reference may differ by a constant and by this much."""
@@ -102,7 +102,7 @@ def evaluate(
     whole
         The image with the scan's edge, from which the frames are predicted again.
     """
-    counts = _counts(scan, counts_per_amplitude)
+    counts = counts_of(scan, counts_per_amplitude)
     loss: Loss = LOSSES[loss_name](mean_counts=mean_counts)
     mean = mean_frame(counts[train_frames]).astype(np.float32)
     constant_loss = _mean_loss(
@@ -118,28 +118,54 @@ def evaluate(
         obj=reconstruction.object,
         coverage=reconstruction.coverage,
     )
-    predicted = reproject(whole, scan)
-    metrics = {
+    judged, aligned = judge_image(reconstruction, whole, scan, counts)
+    metrics = judged | {
         "mean_frame_loss": constant_loss,
         "perfect_loss": perfect_loss,
         "mean_counts_per_frame": float(counts.sum(axis=(1, 2), dtype=np.float64).mean()),
-        "r_factor": r_factor(predicted, counts, scan.mask),
         "r_factor_mean_frame": r_factor(np.broadcast_to(mean, counts.shape), counts, scan.mask),
-        "r_factor_poisson_floor": poisson_r_factor(predicted, scan.mask),
         "patches_accepted": float(reconstruction.accepted),
         "patches_total": float(reconstruction.total),
     }
     metrics |= {f"collapse_{name}": float(value) for name, value in verdict.figures.items()}
-    aligned = None
-    if scan.object is not None:
-        aligned = align_with_truth(
-            reconstruction.object, reconstruction.coverage, reconstruction.frame_origin_px, scan.object
-        )
-        metrics |= compare_aligned(aligned) | upstream_figures(aligned.object, aligned.truth)
     return Evaluation(metrics, verdict, aligned)
 
 
-def _counts(scan: Scan, counts_per_amplitude: float) -> NDArray[np.float32]:
+def judge_image(
+    image: Reconstruction, whole: Reconstruction, scan: Scan, counts: NDArray[np.float32]
+) -> tuple[dict[str, float], Aligned | None]:
+    """Judge an image by the diffraction that it predicts, and by the truth where there is one.
+
+    Parameters
+    ----------
+    image
+        The image.
+    whole
+        The image with the scan's edge, from which the frames are predicted again.
+    scan
+        All frames, with the probe that belongs to the image; its object, where there is one, is the truth.
+    counts
+        Its frames in counts, masked pixels zero, from :func:`counts_of`.
+
+    Returns
+    -------
+    tuple
+        ``r_factor``, ``r_factor_poisson_floor`` and the figures of
+        :func:`ptycho_torch.metrics.compare_aligned`; the image beside its truth, None where there is none.
+    """
+    predicted = reproject(whole, scan)
+    metrics = {
+        "r_factor": r_factor(predicted, counts, scan.mask),
+        "r_factor_poisson_floor": poisson_r_factor(predicted, scan.mask),
+    }
+    if scan.object is None:
+        return metrics, None
+    aligned = align_with_truth(image.object, image.coverage, image.frame_origin_px, scan.object)
+    return metrics | compare_aligned(aligned) | upstream_figures(aligned.object, aligned.truth), aligned
+
+
+def counts_of(scan: Scan, counts_per_amplitude: float) -> NDArray[np.float32]:
+    """Return the frames of a scan in counts, masked pixels zero."""
     counts = np.empty(scan.diffraction.shape, dtype=np.float32)
     for first in range(0, scan.n_frames, _CHUNK):
         block = np.asarray(scan.diffraction[first : first + _CHUNK]) * np.float32(counts_per_amplitude)

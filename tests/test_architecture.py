@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter
 
-from ptycho_torch import config, simulate_config
+from ptycho_torch import config, refine_config, simulate_config
 from ptycho_torch.registry import Registry
 from ptycho_torch.variants import GENERATORS, LOGGERS, LOSSES, SCHEDULERS
 
@@ -25,7 +25,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PRODUCT = sorted(path for name in ("harness", "ptycho_torch") for path in (ROOT / name).rglob("*.py"))
 SOURCES = [*PRODUCT, *sorted((ROOT / "tests").rglob("*.py")), *sorted((ROOT / "benchmarks").rglob("*.py"))]
-WORKER = ("harness.worker", "harness.reconstructing", "harness.worker_inputs")
+WORKER = ("harness.worker", "harness.reconstructing", "harness.refining", "harness.worker_inputs")
 TORCH_FREE = (
     "archives",
     "array_headers",
@@ -102,7 +102,7 @@ def is_host_module(name: str) -> bool:
     parts = name.split(".")
     if parts[0] == "harness":
         return name not in WORKER
-    return len(parts) == 1 or parts[1] in {*TORCH_FREE, "readers", "simulate_config"}
+    return len(parts) == 1 or parts[1] in {*TORCH_FREE, "readers", "refine_config", "simulate_config"}
 
 
 MODULES = [module_name(path) for path in PRODUCT]
@@ -211,6 +211,18 @@ def test_no_public_name_is_defined_twice() -> None:
     assert set(HOMONYMS) - set(homonyms) == set(), "take out of the table what is unique again"
 
 
+def test_no_module_takes_what_is_private_to_another() -> None:
+    taken = [
+        f"{relative(path)}:{node.lineno} {node.module}.{name.name}"
+        for path in PRODUCT
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.ImportFrom) and node.module is not None and node.level == 0
+        for name in node.names
+        if name.name.startswith("_") and node.module.partition(".")[0] in {"harness", "ptycho_torch"}
+    ]
+    assert taken == []
+
+
 def test_no_function_is_written_twice() -> None:
     places = defaultdict(list)
     for path in PRODUCT:
@@ -237,14 +249,14 @@ def test_no_name_says_that_it_is_a_copy_or_a_drawer() -> None:
 def configurations() -> list[type]:
     return [
         value
-        for module in (config, simulate_config)
+        for module in (config, refine_config, simulate_config)
         for value in vars(module).values()
         if isinstance(value, type) and dataclasses.is_dataclass(value) and value.__module__ == module.__name__
     ]
 
 
 def test_every_configuration_field_is_read_somewhere() -> None:
-    defined_in = {module.__name__ for module in (config, simulate_config)}
+    defined_in = {module.__name__ for module in (config, refine_config, simulate_config)}
     read = {
         node.attr
         for path in PRODUCT

@@ -75,6 +75,11 @@ traced = [TraceLine(step + 1, step // 2, step % 2, "d", numbers[step].hex()) for
 (run_dir / "trace.jsonl").write_text("".join(f"{line.to_json()}\n" for line in traced))
 weights = run_dir / "products" / "weights.safetensors"
 weights.write_bytes(tensors.encode())
+image = run_dir / "products" / "reconstruction.npz"
+if behaviour == "image":
+    image.write_bytes(tensors.encode() * 3)
+if "image" in inputs:
+    image.write_bytes((run_dir / inputs["image"]).read_bytes())
 outcome = Outcome(
     status="collapsed" if behaviour == "collapse" else "failed" if behaviour == "fail" else "completed",
     error="the loss is not a number" if behaviour == "fail" else None,

@@ -10,7 +10,7 @@ import pytest
 
 from harness.errors import HarnessError, SpecError
 from harness.inventory import Inventory
-from harness.resolve import FileSource, ResolvedRun, SimulatedSource
+from harness.resolved import FileSource, ResolvedRun, SimulatedSource
 from harness.sources import data_folders
 from tests.harness.spec_kit import LOCAL, ROOT, SMALL, WITH_GPU, resolved, write_scan
 

@@ -1,0 +1,94 @@
+"""The resolution of a refinement: two images from half of the frames each, correlated ring by ring."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ptycho_torch.alignment import align_with_truth
+from ptycho_torch.exact.seeding import generator
+from ptycho_torch.metrics import DECIMALS
+from ptycho_torch.readers.scan import Scan
+from ptycho_torch.refine_config import RefineConfig
+from ptycho_torch.refine_record import Pass
+from ptycho_torch.refinement import refine
+from ptycho_torch.ring_correlation import (
+    RingCorrelation,
+    fourier_ring_correlation,
+    resolution_px,
+    threshold_curve,
+)
+
+__all__ = ["HalfData", "correlate_halves"]
+
+
+@dataclass(frozen=True, eq=False)
+class HalfData:
+    """How far two images from half of the frames each agree.
+
+    Parameters
+    ----------
+    curve
+        Their ring correlation.
+    half_bit
+        The half-bit threshold on its rings.
+    figures
+        ``half_bit_resolution_px`` and ``one_bit_resolution_px``: full period, pixels; 2 is Nyquist.
+    """
+
+    curve: RingCorrelation
+    half_bit: NDArray[np.float64]
+    figures: dict[str, float]
+
+
+def correlate_halves(
+    scan: Scan,
+    config: RefineConfig,
+    *,
+    counts_per_amplitude: float,
+    seed: int,
+    report: Callable[[Pass, int], None] = lambda done, total: None,
+) -> HalfData:
+    """Refine each half of the frames by itself and correlate the two images.
+
+    Both begin with an object of one value and the scan's own probe, whatever ``config.start`` says: an image
+    that has seen all frames would make the halves agree where they need not.
+
+    Parameters
+    ----------
+    scan
+        The frames; which of them go to which half is drawn from the seed.
+    config, counts_per_amplitude, seed, report
+        As in :func:`ptycho_torch.refinement.refine`.
+
+    References
+    ----------
+    van Heel & Schatz, J. Struct. Biol. 151, 250 (2005).
+    """
+    order = generator(seed, "half data").permutation(scan.n_frames)
+    first, second = (
+        refine(
+            scan,
+            config,
+            counts_per_amplitude=counts_per_amplitude,
+            seed=seed,
+            frames=np.sort(half),
+            report=report,
+        ).image
+        for half in (order[::2], order[1::2])
+    )
+    both = np.minimum(first.coverage, second.coverage)
+    aligned = align_with_truth(first.object, both, np.zeros(2, dtype=np.int64), second.object)
+    curve = fourier_ring_correlation(aligned.object, aligned.truth)
+    figures = {
+        "half_bit_resolution_px": resolution_px(curve, "half-bit"),
+        "one_bit_resolution_px": resolution_px(curve, "one-bit"),
+    }
+    return HalfData(
+        curve,
+        threshold_curve(curve, "half-bit"),
+        {name: round(value, DECIMALS) for name, value in figures.items()},
+    )

@@ -1,0 +1,293 @@
+"""Refine an object, and on request the probe, by gradient steps through the forward model.
+
+No network takes part: what is minimised is the distance of the predicted diffraction from the measured one.
+Frames are visited in keyed batches. Each batch gives a gradient, preconditioned by the illumination, and the
+lengths of the steps that its linearised model finds best. A pass that ends worse than the best one before is
+taken back and tried again with fewer, larger batches and shorter steps, and that is recorded.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ptycho_torch.canvas import ScanCanvas
+from ptycho_torch.errors import DataError
+from ptycho_torch.exact.seeding import generator
+from ptycho_torch.misfits import MISFITS, Misfit
+from ptycho_torch.physics.modes import orthogonal_modes, with_added_modes
+from ptycho_torch.readers.scan import Scan
+from ptycho_torch.refine_config import RefineConfig
+from ptycho_torch.refine_record import DivergenceError, Pass, Refined
+from ptycho_torch.stitching import Reconstruction
+
+__all__ = ["refine"]
+
+logger = logging.getLogger(__name__)
+
+RISE = 0.01
+"""A pass is taken back when its misfit exceeds the best one so far by this fraction; the order of the frames
+alone, which differs from pass to pass, moves it by less."""
+MOST_TAKEN_BACK = 10
+FRAMES_AT_ONCE = 32
+"""Frames whose exit waves exist at one time; the best step of a batch is found on its first ones."""
+
+
+@dataclass
+class _State:
+    obj: Tensor
+    probe: Tensor
+    obj_velocity: Tensor
+    probe_velocity: Tensor
+
+    def copy(self) -> _State:
+        # No step changes a tensor in its place, so the tensors themselves need no copy.
+        return _State(self.obj, self.probe, self.obj_velocity, self.probe_velocity)
+
+
+def refine(
+    scan: Scan,
+    config: RefineConfig,
+    *,
+    counts_per_amplitude: float,
+    seed: int,
+    start: tuple[Reconstruction, NDArray[np.complex64]] | None = None,
+    frames: NDArray[np.int64] | None = None,
+    report: Callable[[Pass, int], None] = lambda done, total: None,
+) -> Refined:
+    """Refine the object of a scan, and the probe where `config` asks for it.
+
+    Parameters
+    ----------
+    scan
+        The frames; masked pixels count for nothing. Only rows of it are read.
+    config
+        How.
+    counts_per_amplitude
+        Factor from the scan's amplitude to the square root of counts.
+    seed
+        Decides in what order frames are visited.
+    start
+        Image and probe to start from; None starts from an object of one value and the scan's own probe.
+    frames
+        The frames to use; None uses all.
+    report
+        Called after every pass, with the pass and the number of passes in all.
+
+    Raises
+    ------
+    DataError
+        There are no frames, or they are dark.
+    DivergenceError
+        The misfit rises however short the steps.
+    """
+    used = np.arange(scan.n_frames, dtype=np.int64) if frames is None else np.asarray(frames, dtype=np.int64)
+    return _Refinement(scan, config, counts_per_amplitude, seed, used, start).run(report)
+
+
+class _Refinement:
+    def __init__(
+        self,
+        scan: Scan,
+        config: RefineConfig,
+        counts_per_amplitude: float,
+        seed: int,
+        frames: NDArray[np.int64],
+        start: tuple[Reconstruction, NDArray[np.complex64]] | None,
+    ) -> None:
+        self.config, self.seed, self.frames = config, seed, frames
+        self.canvas = ScanCanvas(scan.corners_px, scan.side_px)
+        self.misfit: Misfit = MISFITS[config.gradient]
+        self._diffraction = scan.diffraction
+        self._scale = np.float32(counts_per_amplitude)
+        used = np.ones((scan.side_px,) * 2, dtype=bool) if scan.mask is None else scan.mask
+        self._used = None if scan.mask is None else torch.from_numpy(np.fft.ifftshift(used)).float()
+        self._num_values = int(used.sum()) * len(frames)
+        probe = with_added_modes(scan.probe if start is None else start[1], config.modes)
+        self.state = self._begin(scan, probe, None if start is None else start[0])
+        self.batches, self.rate = min(config.batches, len(frames)), 1.0
+
+    def _begin(self, scan: Scan, probe: NDArray[np.complex64], image: Reconstruction | None) -> _State:
+        waves = torch.from_numpy(np.ascontiguousarray(probe))
+        light = float(_intensity(waves).sum(dtype=torch.float64))
+        mean_counts = math.fsum(self._power(block) for block in self._chunks(self.frames)) / max(
+            len(self.frames), 1
+        )
+        if not mean_counts > 0:
+            raise DataError(f"{scan.source}: there are no frames to refine on, or all of them are dark")
+        level = complex(math.sqrt(mean_counts / light))
+        if image is None:
+            obj = torch.full(self.canvas.frame.shape, level, dtype=torch.complex64)
+        else:
+            obj = self.canvas.lay(image.object, image.frame_origin_px, level)
+            covered = self.canvas.lay(image.coverage, image.frame_origin_px, 0).real > 0
+            obj = torch.where(covered, obj, torch.full_like(obj, level))
+        return _State(obj, waves, torch.zeros_like(obj), torch.zeros_like(waves))
+
+    def _chunks(self, frames: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+        return [frames[first : first + FRAMES_AT_ONCE] for first in range(0, len(frames), FRAMES_AT_ONCE)]
+
+    def _power(self, frames: NDArray[np.int64]) -> float:
+        amplitude = self._measured(frames)
+        return float(amplitude.square().sum(dtype=torch.float64))
+
+    def _measured(self, frames: NDArray[np.int64]) -> Tensor:
+        block = np.asarray(self._diffraction[frames], dtype=np.float32) * self._scale
+        amplitude = torch.from_numpy(np.fft.ifftshift(block, axes=(-2, -1)))
+        return amplitude if self._used is None else amplitude * self._used
+
+    def run(self, report: Callable[[Pass, int], None]) -> Refined:
+        best = self._misfit_of_start()
+        passes = [Pass(0, best, 0.0, 0.0, self.batches, self.rate, False)]
+        done = taken_back = 0
+        while done < self.config.passes:
+            before = self.state.copy()
+            one = self._pass(done + 1, taken_back)
+            if not one.misfit <= best * (1 + RISE):
+                taken_back += 1
+                one = self._take_back(one, best, before, taken_back)
+            else:
+                best, done = min(best, one.misfit), done + 1
+                report(one, self.config.passes)
+            passes.append(one)
+        return self._ended(tuple(passes))
+
+    def _take_back(self, one: Pass, best: float, before: _State, taken_back: int) -> Pass:
+        zeros = torch.zeros_like(before.obj), torch.zeros_like(before.probe)
+        self.state = _State(before.obj, before.probe, *zeros)
+        self.batches, self.rate = max(1, self.batches // 2), self.rate / 2
+        sentence = f"pass {one.number} diverged, its misfit is {one.misfit:.4g} after {best:.4g}"
+        if taken_back > MOST_TAKEN_BACK:
+            raise DivergenceError(
+                f"{sentence}, with steps of {one.rate:.2g} times the given ones: lower refine.object_rate "
+                "and refine.probe_rate, and check probe, positions and units"
+            )
+        logger.warning(
+            "%s: taken back, and again with %d batches and %g times the given steps",
+            sentence,
+            self.batches,
+            self.rate,
+        )
+        return Pass(**{**vars(one), "is_taken_back": True})
+
+    def _misfit_of_start(self) -> float:
+        total = 0.0
+        for frames in self._chunks(self.frames):
+            waves = self.canvas.extract(self.state.obj, frames)[:, None] * self.state.probe
+            total += self.misfit(_intensity(_far_field(waves)), self._measured(frames), self._used)[1]
+        return total / self._num_values
+
+    def _pass(self, number: int, taken_back: int) -> Pass:
+        order = generator(self.seed, "refine", number, taken_back).permutation(self.frames)
+        done = (number - 1) / max(self.config.passes - 1, 1)
+        factor = self.rate * (1 - (1 - self.config.last_rate) * done)
+        total, steps = 0.0, []
+        for batch in np.array_split(order, self.batches):
+            loss, step = self._batch(np.sort(batch), factor, moves_probe=number > self.config.probe_after)
+            total += loss
+            steps.append(step)
+        means = [math.fsum(step[kind] for step in steps) / len(steps) for kind in (0, 1)]
+        return Pass(number, total / self._num_values, means[0], means[1], self.batches, self.rate, False)
+
+    def _batch(
+        self, batch: NDArray[np.int64], factor: float, *, moves_probe: bool
+    ) -> tuple[float, tuple[float, float]]:
+        state, config = self.state, self.config
+        moves_probe = moves_probe and config.probe
+        obj_gradient, probe_gradient = torch.zeros_like(state.obj), torch.zeros_like(state.probe)
+        probe_weight = torch.zeros(state.probe.shape[-2:])
+        mirrored = state.probe.conj().resolve_conj()
+        total, first = 0.0, None
+        for frames in self._chunks(batch):
+            patches = self.canvas.extract(state.obj, frames)
+            residual, loss = self._residual(patches, frames)
+            total += loss
+            obj_gradient += self.canvas.place((mirrored * residual).sum(dim=1), frames)
+            if moves_probe:
+                probe_gradient += (patches.conj().resolve_conj()[:, None] * residual).sum(dim=0)
+                probe_weight += _intensity(patches)
+            first = (frames, patches, residual) if first is None else first
+        if first is None:
+            return 0.0, (0.0, 0.0)
+        light = self.canvas.spread(_intensity(state.probe), batch)
+        obj_move = obj_gradient / _floored(light, config.weight_floor)
+        probe_move = probe_gradient / _floored(probe_weight, config.weight_floor) if moves_probe else None
+        best = self._best_steps(*first, obj_move, probe_move)
+        steps = config.object_rate * factor * best[0], config.probe_rate * factor * best[1]
+        self._move(obj_move, probe_move, steps)
+        return total, steps
+
+    def _residual(self, patches: Tensor, frames: NDArray[np.int64]) -> tuple[Tensor, float]:
+        field = _far_field(patches[:, None] * self.state.probe)
+        ratio, loss = self.misfit(_intensity(field), self._measured(frames), self._used)
+        return torch.fft.ifft2(field * ratio[:, None], norm="ortho"), loss
+
+    def _best_steps(
+        self,
+        frames: NDArray[np.int64],
+        patches: Tensor,
+        residual: Tensor,
+        obj_move: Tensor,
+        probe_move: Tensor | None,
+    ) -> tuple[float, float]:
+        # Least squares for two lengths: how much of both changes of the exit waves makes up the residual.
+        by_object = self.canvas.extract(obj_move, frames)[:, None] * self.state.probe
+        a, c = _inner(by_object, by_object), _inner(by_object, residual)
+        if probe_move is None:
+            return _quotient(c, a), 0.0
+        by_probe = patches[:, None] * probe_move
+        b, d, e = _inner(by_probe, by_probe), _inner(by_object, by_probe), _inner(by_probe, residual)
+        determinant = a * b - d * d
+        return _quotient(c * b - e * d, determinant), _quotient(e * a - c * d, determinant)
+
+    def _move(self, obj_move: Tensor, probe_move: Tensor | None, steps: tuple[float, float]) -> None:
+        state, momentum = self.state, self.config.momentum
+        state.obj_velocity = momentum * state.obj_velocity - steps[0] * obj_move
+        state.obj = state.obj + state.obj_velocity
+        if probe_move is None:
+            return
+        power = float(_intensity(state.probe).sum(dtype=torch.float64))
+        state.probe_velocity = momentum * state.probe_velocity - steps[1] * probe_move
+        moved = state.probe + state.probe_velocity
+        # Object and probe share one scale that no frame can tell: the probe keeps its power.
+        factor = math.sqrt(_quotient(power, float(_intensity(moved).sum(dtype=torch.float64))))
+        state.probe = moved * factor
+        state.obj = state.obj / factor if factor > 0 else state.obj
+
+    def _ended(self, passes: tuple[Pass, ...]) -> Refined:
+        probe = orthogonal_modes(self.state.probe.numpy())
+        light = _intensity(self.state.probe)
+        coverage = (self.canvas.spread(light, self.frames) / light.max()).numpy()
+        obj = np.where(coverage > 0, self.state.obj.numpy(), np.complex64(0))
+        origin = np.asarray(self.canvas.frame.origin_px, dtype=np.int64)
+        image = Reconstruction(obj, coverage, origin, len(self.frames), len(self.frames))
+        return Refined(image, probe, passes)
+
+
+def _far_field(waves: Tensor) -> Tensor:
+    # The zero frequency stands at [0, 0], where the measured frames are brought too.
+    field: Tensor = torch.fft.fft2(waves, norm="ortho")
+    return field
+
+
+def _intensity(waves: Tensor) -> Tensor:
+    return (waves.real * waves.real + waves.imag * waves.imag).sum(dim=-3)
+
+
+def _floored(weight: Tensor, floor: float) -> Tensor:
+    return (1 - floor) * weight + floor * weight.max()
+
+
+def _inner(first: Tensor, second: Tensor) -> float:
+    return float((first.real * second.real + first.imag * second.imag).sum(dtype=torch.float64))
+
+
+def _quotient(numerator: float, denominator: float) -> float:
+    return numerator / denominator if denominator > 0 else 0.0
