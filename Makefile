@@ -32,12 +32,13 @@ host-env: ## make the environment of a host that only starts containers in HOST_
 base-image: ## make the base images from Debian packages, where no container registry is reachable
 	@docker/base.sh
 
-sbom: ## write what the images hold, as CycloneDX, to build/sbom-cpu.json and build/sbom-cuda.json
+sbom: ## write the Python packages of the images, as CycloneDX, to build/sbom-cpu.json and build/sbom-cuda.json
 	@tools/install.sh $(SBOM_VENV) docker/requirements-sbom.lock
 	@mkdir -p build
 	@for target in cpu cuda; do \
+		awk '/^[^ ]/ { skip = /sys_platform == "darwin"/ } !skip' docker/requirements-$$target.lock >build/locked-$$target.txt; \
 		PYTHONWARNINGS=ignore::UserWarning $(SBOM_VENV)/bin/cyclonedx-py requirements --output-reproducible --pyproject pyproject.toml \
-			--output-file build/sbom-$$target.json docker/requirements-$$target.lock || exit; \
+			--output-file build/sbom-$$target.json build/locked-$$target.txt || exit; \
 	done
 
 train: env ## environment, then train, reconstruct and show the result of SPEC (runs/quickstart.yaml)

@@ -121,9 +121,9 @@ def parse_record(text: str | bytes) -> BuildRecord:
 
 
 def read_build_record() -> BuildRecord | None:
-    """Return the record of the image that this code is in; None outside an image."""
+    """Return the record of the image that this code is in; None outside an image, and where it holds none."""
     is_inside = Path(__file__).resolve().is_relative_to(IMAGE_ROOT / "src")
-    return parse_record(RECORD.read_bytes()) if is_inside else None
+    return parse_record(RECORD.read_bytes()) if is_inside and RECORD.is_file() else None
 
 
 def _stale(built: BuildRecord, checkout: Path) -> str | None:

@@ -23,6 +23,7 @@ from harness.commands import (
 from harness.errors import ExitCode, HarnessError
 from harness.golden_cli import golden
 from harness.image_cli import image
+from harness.images import last_words, refusals
 from harness.onward_cli import reconstruct_command, refine_command, resume_command
 from harness.options import (
     data_dir_option,
@@ -285,6 +286,9 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return int(ExitCode.RUN_FAILED)
+    except refusals() as error:
+        click.echo(f"the Docker engine refused: {last_words(error)}; see its log", err=True)
+        return int(ExitCode.BAD_INPUT)
     except OSError as error:  # a full or broken disk; what a user named wrongly was refused before
         cure = "mend it and try again; `harness resume` continues a run that had begun"
         click.echo(f"the operating system refused ({error}): {cure}", err=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +17,7 @@ from harness.options import runs_dir_option, spec_options
 if TYPE_CHECKING:
     pass
 
-__all__ = ["golden"]
+__all__ = ["golden", "way_to_accept"]
 
 _file = click.Path(path_type=Path, dir_okay=False)
 _golden_option = click.option(
@@ -42,10 +43,25 @@ def _kept_in(spec: Path, given: Path | None) -> Path:
     return given or spec.parent / "golden" / f"{spec.stem}.json"
 
 
-def _accept_command(spec_path: Path, golden_file: Path | None, sets: tuple[str, ...]) -> str:
+def way_to_accept(
+    spec_path: Path, golden_file: Path | None, sets: tuple[str, ...], runs_dir: Path | None
+) -> str:
+    """Return the command that accepts what a check has found.
+
+    Parameters
+    ----------
+    spec_path, golden_file, sets, runs_dir
+        As they were given to the check. Where the golden file cannot be written, as in an image, a copy of
+        it in `runs_dir` is: with a file of nothing but the new golden, the others would be lost.
+    """
     changed = (word for one in sets for word in ("--set", one))
     words = ["harness", "golden", "accept", str(spec_path), *changed]
-    return shlex.join([*words, *(["--golden", str(golden_file)] if golden_file else [])])
+    kept, before = _kept_in(spec_path, golden_file), ""
+    folder = next(place for place in kept.absolute().parents if place.exists())
+    if runs_dir is not None and not os.access(folder, os.W_OK):
+        golden_file = runs_dir / kept.name
+        before = f"{shlex.join(['cp', str(kept), str(golden_file)])} && " if kept.exists() else ""
+    return before + shlex.join([*words, *(["--golden", str(golden_file)] if golden_file else [])])
 
 
 @golden.command("check")
@@ -81,7 +97,7 @@ def check_command(
     from harness.verification import verdict_on
 
     key, manifest = key_of(first.manifest), first.manifest
-    cure = _accept_command(choice["spec_path"], golden_file, choice["sets"])
+    cure = way_to_accept(choice["spec_path"], golden_file, choice["sets"], choice["runs_dir"])
     report = Report(
         spec=str(choice["spec_path"]),
         golden_file=str(path),

@@ -11,7 +11,7 @@ from harness.build_id import TARGETS, build_id
 from harness.code_capture import work_tree
 from harness.errors import HarnessError, UserError
 from harness.image_files import baked_record
-from harness.images import REPOSITORY, ImageIdentity, identify
+from harness.images import REPOSITORY, ImageIdentity, engine_errors, identify, last_words
 
 if TYPE_CHECKING:
     from docker.client import DockerClient
@@ -43,9 +43,11 @@ def build_arguments(root: Path, environ: Mapping[str, str]) -> dict[str, str]:
         raise UserError(f"{root / 'Dockerfile'} has no line ARG BASE_IMAGE=...: restore it")
     arguments = {name: known.get(name, "") for name in _SETTINGS}
     base = arguments["BASE_IMAGE"] or pinned[1]
-    # The digest in .env is that of the base in .env: not of one that the environment puts in its place.
-    digest = environ.get("BASE_DIGEST", "") if "BASE_IMAGE" in environ else arguments["BASE_DIGEST"]
-    return {**arguments, "BASE_IMAGE": base, "BASE_DIGEST": base.partition("@")[2] or digest}
+    if "BASE_IMAGE" in environ:
+        # What .env says beside its base goes with that base: not with one that is put in its place.
+        arguments |= {name: environ.get(name, "") for name in ("BUILD_IMAGE", "BASE_DIGEST")}
+    digest = base.partition("@")[2] or arguments["BASE_DIGEST"]
+    return {**arguments, "BASE_IMAGE": base, "BASE_DIGEST": digest}
 
 
 def build_image(
@@ -84,8 +86,6 @@ def build_image(
     HarnessError
         A step failed, or the checkout changed meanwhile.
     """
-    from docker.errors import DockerException
-
     if target not in TARGETS:
         raise UserError(f"there is no target {target!r}: write one of {', '.join(TARGETS)}")
     if not (root / "Dockerfile").is_file():
@@ -105,8 +105,8 @@ def build_image(
             decode=True,
         )
         _follow(stream, show)
-    except (DockerException, OSError) as error:
-        raise HarnessError(f"the image could not be built: {error}") from error
+    except engine_errors() as error:
+        raise HarnessError(f"the image could not be built: {last_words(error)}") from error
     built = identify(client, name)
     record = baked_record(client, built.id)
     if record is None or record.build_id != wanted:

@@ -68,7 +68,7 @@ def inspect_command(reference: str, as_json: bool) -> None:
     recipe = facts.pop("recipe")
     for name, value in facts.items():
         click.echo(f"{name:<15}{value}")
-    click.echo(f"{'layers':<15}{len(layers)}, the last {layers[-1]}")
+    click.echo(f"{'layers':<15}{', the last '.join([str(len(layers)), *layers[-1:]])}")
     for name, value in recipe.items():
         if name.startswith(_ANNOTATION):
             click.echo(f"{name.removeprefix(_ANNOTATION):<15}{value}")

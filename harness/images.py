@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from harness.build_id import TARGETS as BUILT
 from harness.errors import UserError
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ __all__ = [
     "engine_errors",
     "identify",
     "last_words",
+    "refusals",
 ]
 
 REPOSITORY = "ptychopinn-harness"
@@ -35,6 +38,7 @@ BUILD_ID_LABEL = "ptychopinn.build-id"
 TARGET_LABEL = "ptychopinn.target"
 _RECIPE_LABELS = ("ptychopinn.", "org.opencontainers.image.")
 _SOCKET = "/var/run/docker.sock"
+_BAD_REQUEST = 400
 
 
 class EngineError(UserError):
@@ -162,10 +166,17 @@ def _knock(path: str) -> None:
 
 def engine_errors() -> tuple[type[Exception], ...]:
     """Return the exceptions by which a request to the engine fails, the SDK's and what it lets through."""
-    from docker.errors import DockerException
+    from docker.errors import DockerException, StreamParseError
     from urllib3.exceptions import HTTPError
 
-    return DockerException, OSError, HTTPError
+    return DockerException, StreamParseError, HTTPError, OSError
+
+
+def refusals() -> tuple[type[Exception], ...]:
+    """Return those of the exceptions that are the engine's alone; none where no engine was asked."""
+    if "docker" not in sys.modules:  # it need not be installed
+        return ()
+    return tuple(kind for kind in engine_errors() if kind is not OSError)
 
 
 def last_words(error: BaseException) -> str:
@@ -187,9 +198,9 @@ def identify(client: DockerClient, reference: str) -> ImageIdentity:
     Raises
     ------
     MissingImageError
-        The engine does not hold it.
+        The engine does not hold it, or what was named is no name of an image.
     """
-    from docker.errors import ImageNotFound, NullResource
+    from docker.errors import APIError, ImageNotFound, NullResource
 
     from harness.image_files import baked_record
 
@@ -198,6 +209,13 @@ def identify(client: DockerClient, reference: str) -> ImageIdentity:
     except (ImageNotFound, NullResource) as error:
         raise MissingImageError(
             f"the Docker engine holds no image {reference}: {_way_to_get(reference)}"
+        ) from error
+    except APIError as error:
+        if error.status_code != _BAD_REQUEST:
+            raise
+        raise MissingImageError(
+            f"{reference!r} names no image ({last_words(error)}): "
+            "write a tag, an id (sha256:...) or name@sha256:..."
         ) from error
     labels = found["Config"].get("Labels") or {}
     target, stated = labels.get(TARGET_LABEL), labels.get(BUILD_ID_LABEL)
@@ -218,7 +236,7 @@ def identify(client: DockerClient, reference: str) -> ImageIdentity:
 
 def _way_to_get(reference: str) -> str:
     repository, _, tag = reference.rpartition(":")
-    if repository == REPOSITORY:
+    if repository == REPOSITORY and tag in BUILT:
         return f"build it: harness image build --target {tag}"
     if "@" in reference:
         return f"fetch it: docker pull {reference}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from harness.build_id import read_build_record
@@ -9,6 +10,7 @@ from harness.errors import UserError
 from harness.executors import EXECUTORS
 from harness.executors.base import ImageExecutor
 from harness.images import MissingImageError
+from harness.spec_blocks import IMAGE_CHOICE
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,8 +69,13 @@ def executor_for_run(
     Raises
     ------
     UserError
-        There is no engine that can be used, or it no longer holds the image.
+        There is no engine that can be used, or it no longer holds the image, or `image` is a mere tag.
     """
+    if image is not None and not re.fullmatch(IMAGE_CHOICE, image):
+        raise UserError(
+            f"--image is {image}: write cpu or cuda (built from this checkout), or an image by digest "
+            "(sha256:..., name@sha256:...), because a tag moves"
+        )
     was, is_inside = manifest.environment.image, _is_inside()
     in_container = (was is not None or image is not None) and not is_inside
     is_native = name is None and not in_container and not is_inside
@@ -100,10 +107,10 @@ def _way_back(run: str, manifest: Manifest, was: ImageIdentity) -> str:
     return (
         f"the image that {run} was made in, {was.id}, is gone from the engine, and no other takes its place "
         f"unasked: load it again (docker load{pull}), or rebuild it from its recipe: check out commit "
-        f"{(code.commit or 'none')[:12]}{patch}, `harness image build --target {target}` (base "
-        f"{base or 'of unknown name'}, {digest or 'of unknown digest'}; build id "
-        f"{(was.build_id or 'none')[:12]}), and repeat the run there with --image {target}, which compares "
-        f"packages and sources by their content"
+        f"{(code.commit or 'none')[:12]}{patch}, `harness image build --target {target}` with "
+        f"BASE_IMAGE={base or '(unknown)'} ({digest or 'of unknown digest'}) and the BUILD_IMAGE that was "
+        f"made beside it, if any (build id {(was.build_id or 'none')[:12]}), and repeat the run there with "
+        f"--image {target}, which compares packages and sources by their content"
     )
 
 

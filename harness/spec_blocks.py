@@ -31,6 +31,7 @@ from ptycho_torch.validation import frozen_config
 __all__ = [
     "ALIASES",
     "CONFIG_SECTIONS",
+    "IMAGE_CHOICE",
     "ROLES",
     "CheckpointsBlock",
     "ContainerBlock",
@@ -44,6 +45,9 @@ __all__ = [
 ]
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+IMAGE_CHOICE = r"cpu|cuda|([^\s@]+@)?sha256:[0-9a-f]{64}"
+"""Pattern of what may be named where an image is chosen: never a tag, which moves."""
+
 Size = Annotated[str, Field(pattern=r"^[1-9]\d{0,5}[mg]$")]
 Text = Annotated[str, Field(min_length=1, max_length=1024)]
 
@@ -131,9 +135,7 @@ class ContainerBlock:
         Most processes and threads.
     """
 
-    image: Annotated[
-        str, Field(pattern=r"^(none|cpu|cuda|([^\s@]+@)?sha256:[0-9a-f]{64})$", max_length=512)
-    ] = "none"
+    image: Annotated[str, Field(pattern=f"^(none|{IMAGE_CHOICE})$", max_length=512)] = "none"
     memory: Size | None = None
     cpus: Annotated[float, Field(gt=0, le=4096)] | None = None
     cpuset: Annotated[str, Field(pattern=r"^\d{1,4}(-\d{1,4})?(,\d{1,4}(-\d{1,4})?)*$")] | None = None

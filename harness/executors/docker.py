@@ -21,7 +21,15 @@ from harness.environment import LOCK_COPY, Environment, Lock, Package
 from harness.errors import HarnessError
 from harness.executors.base import Ending, Inventory, Supervision
 from harness.executors.engine_watch import Watch
-from harness.executors.hermetic import CALLER, PACKAGES, PYTHON, Caller, closed, run_container
+from harness.executors.hermetic import (
+    CALLER,
+    PACKAGES,
+    PYTHON,
+    Caller,
+    closed,
+    container_name,
+    run_container,
+)
 from harness.executors.sweep import sweep
 from harness.images import (
     REPOSITORY,
@@ -234,16 +242,16 @@ class DockerExecutor:
         """
         log = Path(plan.run_dir) / LOG
         log.parent.mkdir(exist_ok=True)
-        about = self.client.info()
-        container = run_container(
-            plan,
-            self.user,
-            cores=int(about["NCPU"]),
-            gpus=_gpus(),
-            is_kernel_shared=about["KernelVersion"] == platform.release(),
-        )
         try:
-            name = f"ptychopinn-{Path(plan.run_dir).name}"
+            about = self.client.info()
+            container = run_container(
+                plan,
+                self.user,
+                cores=int(about["NCPU"]),
+                gpus=_gpus(),
+                is_kernel_shared=about["KernelVersion"] == platform.release(),
+            )
+            name = container_name(plan.run_dir)
             made = self.client.api.create_container_from_config(container, name)["Id"]
             watch = Watch(self.client, made)
             with watch.started():

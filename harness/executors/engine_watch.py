@@ -24,6 +24,7 @@ __all__ = ["Watch"]
 
 _LOOK_SECONDS = 0.1
 _REMOVAL_SECONDS = 30.0
+_SILENCE_SECONDS = 30.0
 _GONE = "the container engine went away while the run was going on"
 
 
@@ -49,13 +50,16 @@ class Watch:
 
     def _listen(self, since: int) -> None:
         wanted = {"container": self._container, "event": ["die", "oom", "destroy"]}
-        with contextlib.suppress(*engine_errors()):
+        try:
             # Asked from a moment that has passed, so that no event falls between request and answer.
             for event in self._client.events(since=since, filters=wanted, decode=True):
                 self._events.put(event)
                 if event["Action"] == "destroy":
                     break
-        self._events.put(None)
+        except engine_errors():
+            pass  # The None says so.
+        finally:
+            self._events.put(None)
 
     @contextlib.contextmanager
     def started(self) -> Iterator[None]:
@@ -83,8 +87,11 @@ class Watch:
             self._client.api.remove_container(self._container, force=True)
 
     def follow(self, supervision: Supervision) -> Ending:
-        """Wait for the end, and pass requests to stop on: the first asks, the second kills."""
-        asked = 0
+        """Wait for the end, and pass requests to stop on: the first asks, the second kills.
+
+        An engine that says nothing of an end that is seen here is waited for only so long.
+        """
+        asked, ended = 0, None
         while True:
             with contextlib.suppress(queue.Empty):
                 event = self._events.get(timeout=_LOOK_SECONDS)
@@ -93,6 +100,10 @@ class Watch:
                 self._note(event)
                 if self._exit_status is not None:
                     return self._ended(asked)
+            if ended is None and self._has_ended(0):
+                ended = time.monotonic()
+            if ended is not None and time.monotonic() - ended > _SILENCE_SECONDS:
+                return self._without_engine(supervision)
             supervision.tick()
             now = supervision.stops_asked()
             if now > asked:
@@ -121,6 +132,9 @@ class Watch:
             return Ending(status, "its container was killed from outside")
         return Ending(status)
 
+    def _has_ended(self, seconds: float) -> bool:
+        return self._process is not None and bool(select.select([self._process], [], [], seconds)[0])
+
     def _signal(self, number: signal.Signals) -> None:
         if self._process is not None:
             try:
@@ -142,7 +156,7 @@ class Watch:
             raise HarnessError(f"{_GONE} and cannot be followed: its worker stops by itself")
         self._signal(signal.SIGTERM)
         asked, last = supervision.stops_asked(), signal.SIGTERM
-        while not select.select([self._process], [], [], _LOOK_SECONDS)[0]:
+        while not self._has_ended(_LOOK_SECONDS):
             supervision.tick()
             if supervision.stops_asked() > asked:
                 last = signal.SIGKILL

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from harness.images import EngineError
@@ -12,7 +14,7 @@ from harness.labels import labels
 from harness.plan import Plan
 from harness.store import LIFELINE, LOG
 
-__all__ = ["CALLER", "PACKAGES", "PYTHON", "Caller", "closed", "run_container"]
+__all__ = ["CALLER", "PACKAGES", "PYTHON", "Caller", "closed", "container_name", "run_container"]
 
 PYTHON = "/opt/ptychopinn/venv/bin/python"
 PACKAGES = "/opt/ptychopinn/src"
@@ -106,6 +108,17 @@ def closed(image: str, caller: Caller, command: Sequence[str], run_dir: str = ""
             **_SHORT_COMMAND,
         },
     }
+
+
+def container_name(run_dir: str) -> str:
+    """Return a name for one attempt at a run: the container of the one before may still be there.
+
+    Parameters
+    ----------
+    run_dir
+        The run folder.
+    """
+    return f"ptychopinn-{Path(run_dir).name}-{uuid.uuid4().hex[:8]}"
 
 
 def run_container(

@@ -96,6 +96,18 @@ def test_outside_an_image_there_is_no_record_and_nothing_to_compare() -> None:
     assert (done.returncode, done.stderr) == (2, "harness: this is no image\n")
 
 
+def test_where_an_image_holds_no_record_there_is_none(tmp_path: Path) -> None:
+    inside = tmp_path / "src" / "harness" / "build_id.py"
+    inside.parent.mkdir(parents=True)
+    shutil.copy(ROOT / "harness" / "build_id.py", inside)
+    text = inside.read_text().replace('Path("/opt/ptychopinn")', f'Path("{tmp_path}")')
+    inside.write_text(text)
+    ask = "from build_id import read_build_record; print(read_build_record())"
+    command = [sys.executable, "-S", "-c", ask]
+    done = subprocess.run(command, cwd=inside.parent, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("None\n", "")
+
+
 def test_it_runs_with_the_standard_library_alone() -> None:
     command = [sys.executable, "-S", "-m", "harness.build_id", "write"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)

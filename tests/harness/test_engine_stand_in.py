@@ -5,18 +5,21 @@ from __future__ import annotations
 import queue
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from docker.errors import APIError
+import requests
+from docker.errors import APIError, ImageNotFound
 
 from harness.executors.base import Ending
 from harness.executors.engine_watch import Watch
 from harness.executors.sweep import sweep
 from harness.image_files import image_entries
+from harness.images import MissingImageError, identify
 from harness.labels import HOST_LABEL, Host
 
 NOBODY = 4194305  # above the largest process id that Linux can have
@@ -27,7 +30,7 @@ class Engine:
     """Client, API and containers in one: remembers what it is told; what it kills is gone at once."""
 
     def __init__(self, *containers: dict[str, Any], pid: int = 0) -> None:
-        self.api = self.containers = self
+        self.api = self.containers = self.images = self
         self.held, self.pid = containers, pid
         self.removed: list[str] = []
         self.killed: list[int] = []
@@ -66,13 +69,16 @@ class Engine:
         self.removed.append("unstarted")
 
 
-class OneStop:
-    """A supervision that is asked to stop once."""
+class Stops:
+    """A supervision that is asked to stop so often."""
 
     lock_fd = -1
 
+    def __init__(self, often: int) -> None:
+        self.often = often
+
     def stops_asked(self) -> int:
-        return 1
+        return self.often
 
     def tick(self) -> None:
         pass
@@ -132,7 +138,53 @@ def test_a_stop_that_this_user_may_not_send_goes_through_the_engine(monkeypatch:
         engine = Engine(pid=process.pid)
         watch = Watch(engine, ":")
         with watch.started():
-            ending = watch.follow(OneStop())
+            ending = watch.follow(Stops(1))
         process.kill()
     assert engine.killed == [signal.SIGTERM]
     assert ending == Ending(128 + signal.SIGTERM)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_events_that_cannot_be_read_are_those_of_an_engine_that_is_gone() -> None:
+    class Babbling(Engine):
+        def events(self, **_: Any) -> Iterator[dict[str, Any]]:
+            raise KeyError("of a version that nobody has seen")
+
+    with subprocess.Popen(["/bin/sleep", "60"]) as process:
+        watch = Watch(Babbling(pid=process.pid), ":")
+        with watch.started():
+            ending = watch.follow(Stops(0))
+    for thread in threading.enumerate():
+        if "_listen" in thread.name:
+            thread.join()  # its complaint is this test's, and no other's
+    assert ending == Ending(-signal.SIGTERM, "the container engine went away while the run was going on")
+
+
+def test_an_engine_that_never_tells_of_an_end_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.executors.engine_watch._SILENCE_SECONDS", 0.2)
+    with subprocess.Popen(["/bin/sleep", "60"]) as process:
+        engine = Engine(pid=process.pid)
+        watch = Watch(engine, ":")
+        with watch.started():
+            process.kill()
+            ending = watch.follow(Stops(0))
+    engine.told.put({"Action": "destroy"})
+    assert ending == Ending(-signal.SIGTERM, "the container engine went away while the run was going on")
+
+
+def test_a_name_that_is_none_is_answered_like_one_of_no_image_and_a_tag_is_no_target() -> None:
+    class Picky(Engine):
+        def get(self, reference: str) -> Any:
+            answer = requests.Response()
+            answer.status_code = 400 if " " in reference else 404
+            kind = APIError if " " in reference else ImageNotFound
+            raise kind("refused", answer, "invalid reference format")
+
+    engine = Picky()
+    for reference, sentence in (
+        ("a b", r"^'a b' names no image \(invalid reference format\): write a tag, an id"),
+        ("ptychopinn-harness:latest", "build one and name that: harness image build$"),
+        ("ptychopinn-harness:test", "build it: harness image build --target test$"),
+    ):
+        with pytest.raises(MissingImageError, match=sentence):
+            identify(engine, reference)

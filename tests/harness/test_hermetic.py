@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from harness.executors.hermetic import CALLER, PACKAGES, PYTHON, Caller, closed, run_container
+from harness.executors.hermetic import CALLER, PACKAGES, PYTHON, Caller, closed, container_name, run_container
 from harness.images import EngineError
 from harness.labels import RUN_LABEL
 from harness.plan import Plan, make_plan
@@ -108,3 +108,9 @@ def test_the_callers_files_are_the_callers_in_every_kind_of_engine() -> None:
 @pytest.mark.parametrize("sets", [(), ("container.memory=9g", "container.pids=50")])
 def test_no_limit_and_no_image_is_part_of_what_was_decided(bench: Bench, sets: tuple[str, ...]) -> None:
     assert bench.job(*sets).resolved.digest == bench.job().resolved.digest
+
+
+def test_the_container_of_a_resumed_run_never_has_the_name_of_the_one_before() -> None:
+    first, second = container_name(RUN), container_name(RUN)
+    assert first.startswith("ptychopinn-small-1-")
+    assert first != second

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from docker.errors import StreamParseError
+from urllib3.exceptions import ProtocolError
 
-from harness.errors import UserError
-from harness.image_build import build_arguments
+from harness.errors import HarnessError, UserError
+from harness.image_build import build_arguments, build_image
 
+ROOT = Path(__file__).parents[2]
 PINNED = "python:3.11@sha256:" + "a" * 64
 
 
@@ -53,3 +58,27 @@ def test_a_recipe_that_names_no_base_is_refused(checkout: Path) -> None:
     (checkout / "Dockerfile").write_text("FROM scratch\n", encoding="utf-8")
     with pytest.raises(UserError, match="has no line ARG BASE_IMAGE"):
         build_arguments(checkout, {})
+
+
+def test_another_base_is_never_built_on_with_the_build_image_of_the_one_it_replaces(checkout: Path) -> None:
+    name_base(checkout)
+    assert build_arguments(checkout, {"BASE_IMAGE": "other:1"})["BUILD_IMAGE"] == ""
+    told = {"BASE_IMAGE": "other:1", "BUILD_IMAGE": "other:build"}
+    assert build_arguments(checkout, told)["BUILD_IMAGE"] == "other:build"
+    assert build_arguments(checkout, {"BUILD_IMAGE": "tried:1"})["BASE_IMAGE"] == "base:run-12"
+
+
+@pytest.mark.parametrize(
+    "error", [ProtocolError("Connection broken"), StreamParseError("Expecting value"), OSError("no route")]
+)
+def test_an_engine_that_dies_while_it_builds_is_answered_with_a_sentence(error: Exception) -> None:
+    class Dying:
+        def __init__(self) -> None:
+            self.api = self
+
+        def build(self, **_: Any) -> Iterator[dict[str, str]]:
+            yield {"stream": "Step 1/9 : FROM base"}
+            raise error
+
+    with pytest.raises(HarnessError, match=f"^the image could not be built: {error}$"):
+        build_image(Dying(), ROOT, "cpu", arguments={}, show=str)  # type: ignore[arg-type]

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import http.server
 import json
+import socketserver
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from harness.cli import main
 from harness.images import EngineError, connect
 
 
@@ -69,3 +74,35 @@ def test_a_context_that_is_absent_or_damaged_is_named(settings: Path) -> None:
     said = refusal()
     assert said.startswith("the Docker context 'mine' cannot be read (")
     assert said.endswith(": docker context use default")
+
+
+class BrokenEngine(http.server.BaseHTTPRequestHandler):
+    """An engine that knows its version, and answers everything else with an error of its own."""
+
+    def do_GET(self) -> None:
+        is_fine = self.path.endswith(("/version", "/_ping"))
+        text = json.dumps({"ApiVersion": "1.41"} if is_fine else {"message": "the layer store is broken"})
+        self.send_response(200 if is_fine else 500)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, format: str, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def broken_engine(tmp_path: Path) -> Iterator[str]:
+    address = str(tmp_path / "docker.sock")
+    with socketserver.ThreadingUnixStreamServer(address, BrokenEngine) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"unix://{address}"
+        server.shutdown()
+
+
+def test_what_an_engine_refuses_is_said_to_be_the_engines(
+    broken_engine: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DOCKER_HOST", broken_engine)
+    assert main(["image", "inspect", "some:1"]) == 2
+    assert capsys.readouterr().err == "the Docker engine refused: the layer store is broken; see its log\n"

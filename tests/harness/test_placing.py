@@ -109,11 +109,21 @@ def test_an_image_that_is_gone_is_never_replaced_unasked(
         assert part in str(refused.value)
     for part in (
         f"commit {str(manifest.code.commit)[:12]}",
-        "base base:run-1234, sha256:1; build id bbbbbbbbbbbb",
+        "BASE_IMAGE=base:run-1234 (sha256:1) and the BUILD_IMAGE that was made beside it",
+        "build id bbbbbbbbbbbb",
     ):
         assert part in str(refused.value)
     assert executor_for_run("run-1", manifest, None, "cpu", silent) is engine
     assert engine.asked[-1] == "cpu"
+
+
+@pytest.mark.parametrize("image", ["none", "test", "ptychopinn-harness:cpu", "a@sha256:12"])
+def test_a_mere_tag_is_refused_as_an_image(bench: Bench, monkeypatch: pytest.MonkeyPatch, image: str) -> None:
+    monkeypatch.setattr("harness.placing.EXECUTORS", {"docker": EmptyEngine})
+    manifest = in_container(load(bench.run().path).manifest)
+    with pytest.raises(UserError, match=f"^--image is {image}: write cpu or cuda"):
+        executor_for_run("run-1", manifest, None, image, silent)
+    assert executor_for_run("run-1", manifest, None, f"a@{IMAGE}", silent).name == "local"
 
 
 def test_the_image_is_resolved_to_its_digest_and_the_request_stays_on_record(bench: Bench) -> None:
