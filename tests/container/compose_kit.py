@@ -132,6 +132,16 @@ class Checkout:
         )
 
 
+def golden_digests() -> set[str]:
+    """Return what is committed for the tensors of runs/ci.yaml: one digest, whatever the lock."""
+    kept = json.loads((ROOT / "runs" / "golden" / "ci.json").read_text(encoding="utf-8"))["goldens"]
+    return {
+        golden["facts"]["final_tensor_digest"]
+        for key, golden in kept.items()
+        if ", portable, 1 thread," in key
+    }
+
+
 def manifest_of(runs: Path, name: str = "ci-*") -> dict[str, Any]:
     """Read the manifest of the only run of that name."""
     (path,) = runs.glob(f"{name}/manifest.json")

@@ -37,6 +37,8 @@ model: {gridsize: 1, n_filters_scale: 1, attention: false, probe_big: false}
 training: {n_groups: 30, epochs: 1, batch_size: 8}
 """
 ENDLESS = "training.epochs=100000"
+DURABLE = ("checkpoints.every_steps=3", "checkpoints.budget_mb=50")
+"""States from which a run continues, often enough to have one in a few seconds."""
 
 
 @contextlib.contextmanager
@@ -52,11 +54,12 @@ def folder_of(uid: int) -> Iterator[Path]:
         yield folder
 
 
-def as_user(uid: int) -> dict[str, Any]:
+def as_user(uid: int, *, may_use_the_engine: bool = True) -> dict[str, Any]:
     """Return what makes a child process another user, who may use the engine through its group."""
     if uid == os.getuid():
         return {}
-    return {"user": uid, "group": uid, "extra_groups": [Path("/var/run/docker.sock").stat().st_gid]}
+    groups = [Path("/var/run/docker.sock").stat().st_gid] if may_use_the_engine else []
+    return {"user": uid, "group": uid, "extra_groups": groups}
 
 
 @functools.cache
@@ -169,9 +172,11 @@ def host(folder: Path, *sets: str, **environment: str) -> Iterator[tuple[subproc
         yield process, run_folder(folder)
 
 
-def until_it_trains(process: subprocess.Popen[bytes], run: Path) -> None:
+def until_it_trains(process: subprocess.Popen[bytes], run: Path, kept: str = "*.ckpt") -> None:
+    """Wait until a training has kept a file of that name."""
+
     def trains() -> bool:
         assert process.poll() is None, (run.parents[1] / "host.log").read_text()
-        return any((run / "checkpoints").glob("*.ckpt"))
+        return any((run / "checkpoints").glob(kept))
 
     until(trains, "a checkpoint")

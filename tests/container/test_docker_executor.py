@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
+import sys
 import venv
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from harness.build_id import build_id
+from harness.environment import gpus
 from harness.executors.docker import DockerExecutor
 from harness.images import connect
 from harness.store import LIFELINE
 from tests.container.bait import Bait
-from tests.container.compose_kit import PASSING_LABEL
+from tests.container.compose_kit import NEEDS_GPU, PASSING_LABEL, golden_digests
 from tests.container.docker_kit import (
     ROOT,
     as_user,
@@ -27,13 +32,16 @@ from tests.container.docker_kit import (
 )
 
 pytestmark = [pytest.mark.container, pytest.mark.usefixtures("cpu_image")]
+BASE_NAME = "org.opencontainers.image.base.name"
 CI_SPEC = ROOT / "runs" / "ci.yaml"
 CANARY = (Path(__file__).with_name("canary.py")).read_text()
 
 
 def test_native_and_container_on_all_cores_and_on_one_give_one_digest_and_each_verifies_the_other() -> None:
     with folder_of(0) as folder:
-        assert harness(folder, "run", str(CI_SPEC), "--executor", "local").returncode == 0
+        cores = int(connect().info()["NCPU"])
+        all_of_them = ("--set", f"container.cpus={cores}")
+        assert harness(folder, "run", str(CI_SPEC), "--executor", "local", *all_of_them).returncode == 0
         native = run_folder(folder)
         done = harness(folder, "verify", native.name, "--executor", "docker", "--regardless")
         assert done.returncode == 0, done.stderr
@@ -44,7 +52,10 @@ def test_native_and_container_on_all_cores_and_on_one_give_one_digest_and_each_v
         assert pinned.returncode == 0, pinned.stderr
         on_one = run_folder(folder)
         records = [manifest(run) for run in (native, everywhere, on_one)]
-        assert len({record["compared"]["final_tensor_digest"] for record in records}) == 1
+        # The golden's, which compose is held to as well: one digest, four times.
+        assert {record["compared"]["final_tensor_digest"] for record in records} == golden_digests()
+        assert records[1]["resolved"]["container.cpus"]["value"] == cores
+        assert records[2]["resolved"]["container.cpuset"]["value"] == "0"
         assert len({record["compared"]["inputs"] for record in records}) == 1
         assert [record["resolved"]["container.image"]["value"] for record in records] == [
             "none",
@@ -93,7 +104,13 @@ def test_a_run_whose_image_is_gone_says_so_and_how_to_get_it_back() -> None:
             assert f"{image}, is gone from the engine" in refused.stderr
             assert f"check out commit {manifest(run)['code']['commit'][:12]}" in refused.stderr
             assert "harness image build --target cpu" in refused.stderr
+            assert (
+                f"BASE_IMAGE={manifest(run)['environment']['image']['recipe'][BASE_NAME]}" in refused.stderr
+            )
         assert list((folder / "runs").iterdir()) == before
+        rebuilt = harness(folder, "verify", run.name, "--image", "cpu")
+        assert rebuilt.stdout.startswith("bitwise"), rebuilt.stdout + rebuilt.stderr
+        assert manifest(run_folder(folder))["environment"]["image"]["id"] == parent
 
 
 def test_an_image_of_other_sources_and_one_of_none_are_refused_before_anything_is_written() -> None:
@@ -126,6 +143,45 @@ def test_a_gpu_that_the_image_cannot_drive_is_refused_with_the_cure() -> None:
         assert refused.returncode == 2
         assert "set container.image to cuda" in refused.stderr
         assert not (folder / "runs").exists()
+
+
+@contextlib.contextmanager
+def relabelled(*labels: str) -> Iterator[str]:
+    """Make an image that is this checkout's but for its labels, and remove it in the end."""
+    client = connect()
+    made = client.api.create_container_from_config({"Image": DockerExecutor().image_id()})
+    image: str = client.api.commit(made["Id"], changes=f"LABEL {PASSING_LABEL}=1 {' '.join(labels)}")["Id"]
+    client.api.remove_container(made["Id"])
+    try:
+        yield image
+    finally:
+        client.api.remove_image(image, force=True)
+
+
+@pytest.mark.skipif(bool(gpus()), reason="there is a GPU here")
+def test_a_gpu_that_is_absent_is_refused_with_the_cure_before_anything_is_written() -> None:
+    labels = ("ptychopinn.target=cuda", f"ptychopinn.build-id={build_id(ROOT, 'cuda')}")
+    with relabelled(*labels) as image, folder_of(0) as folder:
+        asked = ("--executor", "docker", "--device", "cuda", "--set", f"container.image='{image}'")
+        refused = harness(folder, "run", "spec.yaml", *asked)
+        assert refused.returncode == 2
+        sentence, *under_it = refused.stderr.splitlines()
+        assert "install the driver and the NVIDIA Container Toolkit on this machine" in sentence
+        assert under_it == ["    cuda", "    ^"]
+        assert not (folder / "runs").exists()
+
+
+@pytest.mark.skipif(not gpus(), reason=f"{NEEDS_GPU}, and there is none")
+@pytest.mark.parametrize("gridsize", [1, 2])
+def test_a_gpu_gives_one_digest_twice(gridsize: int) -> None:
+    build = [sys.executable, "-m", "harness", "image", "build", "--target", "cuda"]
+    subprocess.run(build, cwd=ROOT, check=True, capture_output=True)
+    with folder_of(0) as folder:
+        asked = ("--executor", "docker", "--device", "cuda", "--set", f"model.gridsize={gridsize}")
+        done = harness(folder, "run", str(CI_SPEC), *asked)
+        assert done.returncode in {0, 1}, done.stderr  # what so few groups of four come to may be collapsed
+        again = harness(folder, "verify", run_folder(folder).name)
+        assert again.stdout.startswith("bitwise\n"), again.stdout + again.stderr
 
 
 @pytest.mark.parametrize("network", ["bridge", "host"])

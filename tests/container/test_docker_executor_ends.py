@@ -12,7 +12,9 @@ import pytest
 
 from harness.images import connect
 from harness.store import OUTCOME, is_held
+from ptycho_torch.resume import find_continuation
 from tests.container.docker_kit import (
+    DURABLE,
     ENDLESS,
     containers_of,
     folder_of,
@@ -27,6 +29,7 @@ from tests.processes import worker_of
 
 pytestmark = [pytest.mark.container, pytest.mark.usefixtures("cpu_image")]
 TIMES = range(3)
+STATES = "resume-*.ckpt"
 
 
 @pytest.fixture
@@ -43,9 +46,11 @@ def assert_nothing_is_left(folder: Path, run: Path) -> None:
     assert harness(folder, "show", run.name).returncode == 0
 
 
-def last_checkpoint(run: Path) -> Path:
-    kept = manifest(run)["checkpoints"]
-    return run / str(kept[-1]["path"])
+def assert_a_durable_state_is_kept(run: Path) -> None:
+    """The newest state passes its check: its digest, and what it says of the files that grow beside it."""
+    state = find_continuation(run)
+    assert state is not None
+    assert state.step > 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -74,8 +79,8 @@ def test_a_second_request_ends_a_worker_that_does_not_listen(folder: Path) -> No
 
 @pytest.mark.parametrize("time", TIMES)
 def test_docker_stop_ends_in_a_checkpoint(folder: Path, time: int) -> None:
-    with host(folder, ENDLESS) as (process, run):
-        until_it_trains(process, run)
+    with host(folder, ENDLESS, *DURABLE) as (process, run):
+        until_it_trains(process, run, STATES)
         (container,) = containers_of(connect(), run)
         connect().api.stop(container["Id"])
         assert process.wait(60) == 143
@@ -83,13 +88,14 @@ def test_docker_stop_ends_in_a_checkpoint(folder: Path, time: int) -> None:
     assert record["status"] == "interrupted"
     assert record["error"].startswith("stopped on request")
     assert (run / "checkpoints" / "last.ckpt").is_file()
+    assert_a_durable_state_is_kept(run)
     assert_nothing_is_left(folder, run)
 
 
 @pytest.mark.parametrize("time", TIMES)
 def test_docker_kill_is_a_failure_that_says_so(folder: Path, time: int) -> None:
-    with host(folder, ENDLESS) as (process, run):
-        until_it_trains(process, run)
+    with host(folder, ENDLESS, *DURABLE) as (process, run):
+        until_it_trains(process, run, STATES)
         (container,) = containers_of(connect(), run)
         connect().api.kill(container["Id"])
         assert process.wait(60) == 1
@@ -97,39 +103,49 @@ def test_docker_kill_is_a_failure_that_says_so(folder: Path, time: int) -> None:
     assert record["status"] == "failed"
     assert record["error"].endswith("its container was killed from outside")
     assert record["attempts"][0]["exit_status"] == -signal.SIGKILL
+    assert_a_durable_state_is_kept(run)
     assert_nothing_is_left(folder, run)
 
 
 @pytest.mark.parametrize("time", TIMES)
 def test_a_killed_worker_is_a_failure_that_says_so(folder: Path, time: int) -> None:
-    with host(folder, ENDLESS) as (process, run):
-        until_it_trains(process, run)
+    with host(folder, ENDLESS, *DURABLE) as (process, run):
+        until_it_trains(process, run, STATES)
         os.kill(worker_of(run) or 0, signal.SIGKILL)
         assert process.wait(60) == 1
     record = manifest(run)
     assert record["status"] == "failed"
     assert record["error"].startswith("the worker was killed (SIGKILL)")
+    assert_a_durable_state_is_kept(run)
     assert_nothing_is_left(folder, run)
 
 
 @pytest.mark.parametrize("time", TIMES)
 def test_the_memory_limit_is_a_failure_that_names_it(folder: Path, time: int) -> None:
-    with host(folder, ENDLESS, "container.memory=200m") as (process, run):
+    with host(folder, ENDLESS, *DURABLE, "container.memory=1g") as (process, run):
+        until_it_trains(process, run, STATES)
+        # Of all in the container the worker is to be taken, although another process wants the memory.
+        Path(f"/proc/{worker_of(run) or 0}/oom_score_adj").write_text("1000")
+        (container,) = containers_of(connect(), run)
+        wants = connect().api.exec_create(container["Id"], ["python", "-c", "b'x' * 2**31"])
+        connect().api.exec_start(wants, detach=True)
         assert process.wait(120) == 1
     record = manifest(run)
     assert record["status"] == "failed"
     assert record["error"].endswith("it wanted more memory than container.memory allows: raise it")
+    assert_a_durable_state_is_kept(run)
     assert_nothing_is_left(folder, run)
 
 
 @pytest.mark.parametrize("time", TIMES)
 def test_a_killed_host_leaves_a_worker_that_keeps_a_checkpoint_and_goes(folder: Path, time: int) -> None:
-    with host(folder, ENDLESS) as (process, run):
-        until_it_trains(process, run)
+    with host(folder, ENDLESS, *DURABLE) as (process, run):
+        until_it_trains(process, run, STATES)
         process.kill()
         process.wait()
         until(lambda: worker_of(run) is None, "the worker's end", 60)
     assert (run / OUTCOME).is_file()
     assert (run / "checkpoints" / "last.ckpt").is_file()
+    assert_a_durable_state_is_kept(run)
     until(lambda: status_of(folder, run) == "interrupted", "its status")
     assert_nothing_is_left(folder, run)

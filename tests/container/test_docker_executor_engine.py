@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import signal
 import socket
@@ -18,11 +19,14 @@ from harness.images import REPOSITORY, connect
 from harness.store import is_held
 from tests.container.docker_kit import (
     ENDLESS,
+    as_user,
     containers_of,
     folder_of,
     harness,
     host,
+    interpreter_for,
     manifest,
+    surroundings,
     until,
     until_it_trains,
 )
@@ -109,6 +113,25 @@ def test_a_run_whose_engine_goes_away_ends_in_a_checkpoint(
         assert harness(folder, "show", run.name).returncode == 0
         client = own_engine.start()
         until(lambda: containers_of(client, run) == [], "the container's removal", 60)
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody without rights")
+def test_a_user_without_the_right_to_use_the_engine_is_told_how_to_get_it() -> None:
+    with folder_of(1000) as folder:
+        refused = subprocess.run(
+            [interpreter_for(1000)[0], "-m", "harness", "run", "spec.yaml", "--executor", "docker"],
+            env=surroundings(folder),
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            **as_user(1000, may_use_the_engine=False),
+        )
+        assert refused.returncode == 2
+        assert "this user may not use the Docker engine" in refused.stderr
+        assert "usermod -aG docker" in refused.stderr
+        assert refused.stderr.count("\n") == 1
+        assert not (folder / "runs").exists()
 
 
 def test_an_engine_that_is_absent_stopped_or_elsewhere_is_named_with_the_cure() -> None:

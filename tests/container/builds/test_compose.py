@@ -14,7 +14,14 @@ import pytest
 
 from harness.build_id import build_id
 from tests.container.bait import Bait
-from tests.container.compose_kit import ROOT, Checkout, compose_command, manifest_of, need_engine
+from tests.container.compose_kit import (
+    ROOT,
+    Checkout,
+    compose_command,
+    golden_digests,
+    manifest_of,
+    need_engine,
+)
 
 pytestmark = pytest.mark.container
 
@@ -76,6 +83,7 @@ def test_a_compose_run_and_its_repetition_have_the_bits_of_a_native_run_and_the_
         found = manifest_of(checkout.runs, run.name)
         assert found["environment"]["build_id"] == build_id(checkout.path, "cpu")
         assert verdict_facts(found) == verdict_facts(expected)
+        assert {found["compared"]["final_tensor_digest"]} == golden_digests()
     for verb, word in (("rerun", "completed"), ("verify", "bitwise")):
         before = runs_of(checkout)
         again = checkout.compose("run", "--rm", "-T", verb, run.name)
