@@ -41,7 +41,7 @@ _LAID_OUT = (SPEC, RESOLVED, "code/")
 
 @dataclass(frozen=True)
 class Circumstances:
-    """What surrounded a run: its code, its environment, its start, its attempts, and whom it repeats."""
+    """What surrounded a run: its code, its environment, its start, attempts and end, and whom it repeats."""
 
     spec: str
     created: str
@@ -50,6 +50,7 @@ class Circumstances:
     attempts: tuple[Attempt, ...]
     repeats: RepeatedRun | None
     recorded: Mapping[str, Any]
+    finished: str | None = None
 
 
 def missing_outcome(exit_status: int, stops_asked: int) -> Outcome:
@@ -130,7 +131,7 @@ def compose(
         error="; ".join([*problems, *([outcome.error] if outcome.error else [])]) or None,
         name=resolved.name,
         created=around.created,
-        finished=utc_now(),
+        finished=around.finished or utc_now(),
         rerun_of=around.repeats,
         spec=around.spec,
         resolved=_leaves(resolved),

@@ -30,6 +30,7 @@ from harness.store import (
     append_event,
     create_run,
     read_events,
+    utc_now,
     write_durably,
     write_json,
 )
@@ -147,8 +148,9 @@ def carry_out(
             outcome = _attempts(plan, executor, supervision, path, max_restarts)
             around = supervision.surroundings.result()
         environment = dataclasses.replace(around.environment, process=plain(outcome.environment))
-        around = dataclasses.replace(around, environment=environment, attempts=attempts_of(read_events(path)))
-        append_event(path, "ended", status=outcome.status)
+        attempts, finished = attempts_of(read_events(path)), utc_now()
+        around = dataclasses.replace(around, environment=environment, attempts=attempts, finished=finished)
+        append_event(path, "ended", status=outcome.status, finished=finished)
         composed = compose(path, job.resolved, outcome, around)
         # The manifest vouches for these files, so none may be lost where it is kept.
         sync_files(path, composed.files)

@@ -16,16 +16,15 @@ from harness.code_capture import digest_of_files
 from harness.contents import recorded_files
 from harness.environment import LOCK_COPY, packages_digest
 from harness.errors import HarnessError
-from harness.manifest import plain_manifest, read_manifest
+from harness.manifest import Attempt, plain_manifest, read_manifest
 from harness.outcome import Outcome, flat, plain, read_outcome
-from harness.record import Circumstances, compose
+from harness.record import Circumstances, attempts_of, compose
 from harness.recorded import AlteredError, Recorded
 from harness.spec import read_spec
-from harness.store import BEGUN, SPEC
+from harness.store import BEGUN, JOURNAL, SPEC, read_events
 
 __all__ = ["contradictions", "refuse_contradictions"]
 
-_AT_THE_END = {"finished", "manifest_digest"}
 _MOST_NAMED = 8
 _OPTION = "--"
 
@@ -101,8 +100,7 @@ def _vouched_twice(recorded: Recorded) -> Iterator[str]:
     for name, digest in stored:
         if name not in manifest.files or manifest.files[name].sha256 != digest:
             yield f"{name} has another sha256 among code and environment than among the files"
-    if (recorded.path / BEGUN).is_file():
-        yield from _since_it_began(recorded)
+    yield from _since_it_began(recorded)
     yield from _as_written(recorded)
 
 
@@ -125,6 +123,9 @@ def _is_number(value: Any) -> bool:
 
 
 def _since_it_began(recorded: Recorded) -> Iterator[str]:
+    if not (recorded.path / BEGUN).is_file():
+        yield f"{BEGUN} is missing"
+        return
     try:
         began = read_manifest(recorded.path, BEGUN)
     except HarnessError as error:
@@ -156,20 +157,37 @@ def _recomposed(recorded: Recorded) -> Iterator[str]:
     except HarnessError as error:
         yield str(error)
         return
+    try:
+        attempts, finished = _journal(recorded)
+    except (LookupError, TypeError, ValueError) as error:
+        yield f"{JOURNAL} does not tell how the run went: {error}"
+        return
     around = Circumstances(
         spec=manifest.spec,
         created=manifest.created,
         code=manifest.code,
         environment=dataclasses.replace(manifest.environment, process=plain(outcome.environment)),
-        attempts=manifest.attempts,
+        attempts=attempts,
         repeats=manifest.rerun_of,
         recorded=manifest.recorded,
+        finished=finished,
     )
     again = plain_manifest(compose(recorded.path, recorded.resolved, outcome, around))
     now = plain_manifest(manifest)
     # Files were looked at one by one, and what an executor added to an error stands nowhere else.
-    for area in sorted({*now} - _AT_THE_END - {"files"} - (set() if outcome.has_ended else {"error"})):
+    for area in sorted({*now} - {"files", "manifest_digest"} - (set() if outcome.has_ended else {"error"})):
         yield from _told(flat(area, again[area]), flat(area, now[area]), "by the run's files", set())
+
+
+def _journal(recorded: Recorded) -> tuple[tuple[Attempt, ...], str]:
+    events = read_events(recorded.path)
+    ends = [number for number, event in enumerate(events) if event.get("event") == "ended"]
+    if not ends:
+        raise LookupError("its end is missing")
+    ended, finished = events[ends[-1]], recorded.manifest.finished
+    # Journals did not always say to the millisecond what the manifest says; it was written right after.
+    of_old = finished if finished >= ended["time"] else ended["time"]
+    return attempts_of(events[: ends[-1]]), ended.get("finished", of_old)
 
 
 def _told(ought: Mapping[str, Any], recorded: Mapping[str, Any], where: str, but: set[str]) -> Iterator[str]:

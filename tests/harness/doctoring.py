@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.checkpoint_file import read_checkpoint, weights_digest
-from harness.store import BEGUN, MANIFEST, OUTCOME, RESOLVED, file_digest, render_json
+from harness.store import BEGUN, JOURNAL, MANIFEST, OUTCOME, RESOLVED, file_digest, render_json
 
 TRACE, CHECKPOINT, WEIGHTS = "trace.jsonl", "checkpoints/last.ckpt", "products/weights.safetensors"
 
@@ -65,6 +65,24 @@ def replace_in(run: Path, name: str, old: bytes, new: bytes) -> None:
     content = (run / name).read_bytes()
     assert content.count(old) >= 1, (name, old)
     (run / name).write_bytes(content.replace(old, new, 1))
+
+
+def of_an_earlier_version(run: Path) -> None:
+    """Let the journal's last line tell the time only, as journals did before."""
+    *lines, last = (run / JOURNAL).read_text().splitlines()
+    ended = json.loads(last)
+    assert ended["event"] == "ended"
+    ended.pop("finished")
+    (run / JOURNAL).write_text("\n".join([*lines, json.dumps(ended)]) + "\n")
+
+
+def shorten_journal(run: Path) -> None:
+    lines = (run / JOURNAL).read_text().splitlines(keepends=True)
+    (run / JOURNAL).write_text("".join(lines[:-1]))
+
+
+def add_attempt(plain: Plain) -> None:
+    plain["attempts"].append({**plain["attempts"][0], "from_step": 7, "exit_status": -9})
 
 
 def alter_part(run: Path, is_meant: Callable[[str], bool], change: Callable[[bytes], bytes]) -> None:
@@ -223,6 +241,17 @@ FOUND_IN_THE_RECORD: dict[str, Callable[[Path], object]] = {
     ),
     "the processor": lambda run: rewrite(run, _set("environment", "cpu", "model", to="Another")),
     "the day": lambda run: rewrite(run, _set("created", to="2020-01-01T00:00:00.000+00:00")),
+    "the end": lambda run: rewrite(run, _set("finished", to="2099-01-01T00:00:00.000+00:00")),
+    "the end, the journal one of an earlier version": each(
+        of_an_earlier_version,
+        lambda run: rewrite(run, _set("finished", to="1999-01-01T00:00:00.000+00:00")),
+    ),
+    "an attempt's seconds": lambda run: rewrite(run, _set("attempts", 0, "seconds", to=1.5)),  # type: ignore[arg-type]
+    "an attempt more": lambda run: rewrite(run, add_attempt),
+    "no attempt": lambda run: rewrite(run, _set("attempts", to=[])),
+    "the journal removed": lambda run: (run / JOURNAL).unlink(),
+    "the journal's end removed": shorten_journal,
+    "what was known at the beginning removed": lambda run: (run / BEGUN).unlink(),
     "the spec in the manifest": lambda run: rewrite(run, _set("spec", to="name: other\n")),
     "the spec, and all digests": edit_spec,
     "a number in every copy of the spec": edit_number,

@@ -14,7 +14,7 @@ from harness.recorded import AlteredError, load
 from harness.soundness import contradictions, refuse_contradictions
 from harness.verification import verdict_on
 from tests.harness.conftest import Bench, make_bench_in
-from tests.harness.doctoring import FOUND_BY_TRAINING, FOUND_IN_THE_RECORD, alter_part
+from tests.harness.doctoring import FOUND_BY_TRAINING, FOUND_IN_THE_RECORD, alter_part, of_an_earlier_version
 from tests.harness.test_road import SPEC, harness, only_run
 
 Doctor = Callable[[Path], object]
@@ -41,6 +41,11 @@ def is_called_bitwise(run: Path, repetition: Path) -> bool:
 def test_a_run_that_nobody_touched_is_sound_and_bitwise(twice: tuple[Path, Path]) -> None:
     assert contradictions(load(twice[0])) == ()
     assert is_called_bitwise(*twice)
+
+
+def test_a_run_with_a_journal_of_an_earlier_version_is_sound(copied: Path) -> None:
+    of_an_earlier_version(copied)
+    assert contradictions(load(copied)) == ()
 
 
 @pytest.mark.parametrize("behaviour", ["collapse", "fail", "crash", "nonsense", "killed"])
