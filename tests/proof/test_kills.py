@@ -92,8 +92,9 @@ OPTIONS: dict[str, tuple[str, ...]] = {
         "execution.scheduler=Default",
         "training.lr_warmup_epochs=0.0",
         "execution.learning_rate=0.03",
-        "execution.early_stop_patience=1",
+        "execution.early_stop_patience=2",
         "training.epochs=30",
+        "training.n_groups=28",
     ),
     "no validation": ("data.validation_fraction=0.0", "execution.checkpoint_monitor_metric=train_loss"),
     "clipping, TensorBoard, three best kept": (
