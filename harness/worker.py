@@ -30,6 +30,7 @@ from harness.store import RESOLVED, append_event, file_digest, write_durably
 from harness.worker_inputs import read_data
 from ptycho_torch.alignment import Aligned
 from ptycho_torch.callbacks import Progress, StopRequestedError
+from ptycho_torch.durable import sync_tree
 from ptycho_torch.errors import PtychoError
 from ptycho_torch.evaluation import evaluate, with_reference
 from ptycho_torch.exact.checkpoint_io import DurableCheckpointIO
@@ -280,6 +281,7 @@ def main(arguments: list[str]) -> int:
         logger.exception("the worker failed")
         worker.note(status="failed", error=f"{type(error).__name__}: {' '.join(str(error).splitlines())}")
     try:
+        sync_tree(worker.run_dir)  # the outcome says that all the rest is there
         write_outcome(worker.run_dir, worker.outcome)
         if worker.outcome.has_ended:
             forget_states(worker.run_dir)

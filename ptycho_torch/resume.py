@@ -18,7 +18,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 
-from ptycho_torch.durable import open_durably, sync_folder
+from ptycho_torch.durable import open_durably, sync_file, sync_folder
 from ptycho_torch.errors import CheckpointError
 from ptycho_torch.exact.checkpoint_io import DurableCheckpointIO, resume_position
 from ptycho_torch.trace import TRACE
@@ -151,7 +151,7 @@ class ResumePoints(Checkpoint):
         for one in trainer.loggers:
             one.save()
         for name in _growing(self._folder.parent):
-            _sync(self._folder.parent / name)
+            sync_file(self._folder.parent / name)
         path = self._folder / f"resume-{trainer.global_step:09d}.ckpt"
         saving = path.with_name(f".{path.name}{_UNFINISHED}")
         self._is_saving = True
@@ -277,12 +277,6 @@ def _growing(output: Path) -> list[str]:
 
 def _digest_file(path: Path) -> Path:
     return path.with_name(f"{path.name}.sha256")
-
-
-def _sync(path: Path) -> None:
-    with path.open("rb") as stream:
-        os.fsync(stream.fileno())
-    sync_folder(path.parent)
 
 
 def _size(path: Path) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,9 @@ def test_a_kill_at_a_random_change_of_a_checkpoint(
     for number in random.Random(100 + chunk).sample(range(1, calls + 1), CHUNK):
         death = Death(fault=f"{{run}}/checkpoints|{DISK_CALLS}|{number}|kill|{report}")
         finished = subject.die_and_end([death])
-        assert len(finished.manifest.attempts) == 2
+        lives = finished.manifest.attempts
+        # Who dies over the tidying has ended: its outcome is there.
+        assert len(lives) == 2 or [life.exit_status for life in lives] == [-signal.SIGKILL]
         tally.point(f"call {number} of {calls}", differing(facts(finished.path), wanted))
         shutil.rmtree(finished.path)
     tally.close()
