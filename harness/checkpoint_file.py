@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import ExitCode, HarnessError
+from ptycho_torch.checkpoint_parts import foreign_part
 
 __all__ = ["Tensor", "UnreadableError", "differing_parts", "read_checkpoint", "weights_digest"]
 
@@ -83,10 +84,10 @@ class _Reader(pickle.Unpickler):
     """Reads what ``torch.save`` writes, and calls nothing but what makes a tensor."""
 
     def __init__(self, archive: zipfile.ZipFile) -> None:
-        names = archive.namelist()
-        if len(set(names)) != len(names):
-            raise pickle.UnpicklingError("it holds two parts of one name")
-        name = next(name for name in names if name.rpartition("/")[2] == _PICKLE)
+        foreign = foreign_part(archive)
+        if foreign is not None:
+            raise pickle.UnpicklingError(foreign)
+        name = next(name for name in archive.namelist() if name.endswith(f"/{_PICKLE}"))
         super().__init__(io.BytesIO(archive.read(name)))
         self._archive = archive
         self._folder = name.removesuffix(_PICKLE)

@@ -11,6 +11,7 @@ from typing import Any, cast
 import torch
 from lightning.fabric.plugins.io.checkpoint_io import CheckpointIO
 
+from ptycho_torch.checkpoint_parts import foreign_part
 from ptycho_torch.durable import open_durably, sync_folder
 from ptycho_torch.errors import CheckpointError
 
@@ -67,6 +68,7 @@ class DurableCheckpointIO(CheckpointIO):
         try:
             with zipfile.ZipFile(path) as archive:
                 damaged = archive.testzip()
+                foreign = foreign_part(archive)
         except FileNotFoundError as error:
             raise CheckpointError(f"{path.name}: there is no such checkpoint") from error
         except (zipfile.BadZipFile, OSError) as error:
@@ -75,6 +77,8 @@ class DurableCheckpointIO(CheckpointIO):
             raise CheckpointError(
                 f"{path.name}: the checkpoint was altered, part {damaged!r} fails its checksum"
             )
+        if foreign is not None:
+            raise CheckpointError(f"{path.name}: the checkpoint cannot be read ({foreign})")
         try:
             content = torch.load(path, map_location=map_location, weights_only=True)
         except _LOAD_ERRORS as error:

@@ -96,6 +96,13 @@ def alter_part(run: Path, is_meant: Callable[[str], bool], change: Callable[[byt
             archive.writestr(part, content)
 
 
+def add_twins(run: Path) -> None:
+    """Put zeros beside every tensor, under a name that torch takes for the tensor's own."""
+    with zipfile.ZipFile(run / CHECKPOINT, "a") as archive:
+        for name in [name for name in archive.namelist() if "/data/" in name]:
+            archive.writestr(name.replace("/data/", "/DATA/"), bytes(archive.getinfo(name).file_size))
+
+
 def alter_tensor(run: Path) -> None:
     def flipped(content: bytes) -> bytes:
         return bytes([content[0] ^ 1, *content[1:]])
@@ -264,6 +271,7 @@ FOUND_IN_THE_RECORD: dict[str, Callable[[Path], object]] = {
     "a checkpoint cut short, and the file's digests": each(
         lambda run: (run / CHECKPOINT).write_bytes((run / CHECKPOINT).read_bytes()[:300]), vouched(CHECKPOINT)
     ),
+    "a checkpoint with two tensors for one": each(add_twins, vouched(CHECKPOINT)),
     "a checkpoint with a program in it": each(plant_code, vouched(CHECKPOINT)),
     "a trace's line": edit_loss,
     "a trace's line, and the file's digest": each(edit_loss, vouched(TRACE, is_compared=False)),
