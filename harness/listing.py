@@ -10,7 +10,7 @@ from harness.errors import UserError
 from harness.lookup import run_folders
 from harness.manifest import DamagedError, Manifest, read_manifest
 from harness.report import as_json, table, word
-from harness.screen import REFINED, duration, figures
+from harness.screen import REFINED, duration, figures, onward
 from harness.store import MANIFEST, read_events, state_without_manifest
 
 __all__ = ["list_json", "list_lines", "show_json", "show_lines", "summary"]
@@ -46,7 +46,8 @@ def show_lines(path: Path) -> Iterator[str]:
         yield from table(_manifest_rows(path, read_manifest(path)))
         return
     facts = summary(path)
-    yield from table(iter([("status", facts["status"]), ("name", facts["name"]), ("folder", str(path))]))
+    known = [("status", facts["status"]), ("name", facts["name"]), ("folder", str(path))]
+    yield from table(iter([*known, *onward(path, facts["status"])]))
     for event in read_events(path):
         more = {name: value for name, value in event.items() if name not in {"event", "time"}}
         yield f"  {event.get('time', '?')}  {event.get('event', '?')}  {word(more) if more else ''}".rstrip()
@@ -81,6 +82,7 @@ def _manifest_rows(path: Path, manifest: Manifest) -> Iterator[tuple[str, str]]:
     if refined:
         yield "refined", refined
     yield "time", duration(sum(attempt.seconds for attempt in manifest.attempts))
+    yield from onward(path, manifest.status)
 
 
 def summary(run_dir: Path) -> dict[str, Any]:

@@ -97,7 +97,8 @@ def plan_lines(plan: Plan, resolved: ResolvedRun, inputs: Mapping[str, str]) -> 
                 f" {limits.cpus:g} cores{kept_on}, {limits.pids} pids",
             )
         yield "command", shlex.join(plan.argv)
-        yield "environment", " ".join(f"{name}={value}" for name, value in sorted(plan.environment.items()))
+        for number, (name, value) in enumerate(sorted(plan.environment.items())):
+            yield "" if number else "environment", f"{name}={shlex.quote(value)}"
         yield "time", f"about {duration(estimate.wall_seconds)} ({estimate.cpu_seconds:.0f} CPU-seconds)"
         yield "memory", f"about {estimate.memory_gb:.1f} GB"
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from harness.progress import read_progress
+from harness.store import BEGUN, MANIFEST
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -27,6 +28,7 @@ __all__ = [
     "closing_lines",
     "duration",
     "figures",
+    "onward",
     "picture_of",
     "print_closing",
     "watching",
@@ -215,7 +217,7 @@ def closing_lines(finished: Finished) -> Iterator[tuple[str, str]]:
         yield "picture", _short(picture)
     comparison = finished.path / "products" / "comparison.png"
     if comparison.is_file():
-        yield "compare", _short(comparison)
+        yield "pictures", _short(comparison)
     quality = figures(manifest.metrics)
     if quality:
         yield "quality", quality
@@ -235,8 +237,26 @@ def closing_lines(finished: Finished) -> Iterator[tuple[str, str]]:
     for label, name in (("weights", "checkpoints"), ("products", "products"), ("log", "logs/worker.log")):
         if any(file.startswith(name) for file in manifest.files):
             yield label, f"{path}/{name}"
-    yield "again", f"harness rerun {shlex.quote(path)}"
-    yield "check", f"harness verify {shlex.quote(path)}"
+    yield from onward(finished.path, manifest.status)
+
+
+def onward(run_dir: Path, status: str) -> Iterator[tuple[str, str]]:
+    """Yield what can be done with a run that has ended, as label and command, the next thing to do first.
+
+    Parameters
+    ----------
+    run_dir
+        Its folder.
+    status
+        How it ended; one that was broken off can be continued, and there is nothing of it yet to verify.
+    """
+    run, is_broken_off = shlex.quote(_short(run_dir)), status in {"interrupted", "failed"}
+    if is_broken_off and (run_dir / BEGUN).is_file():
+        yield "continue", f"harness resume {run}"
+    if (run_dir / MANIFEST).is_file():
+        yield "again", f"harness rerun {run}"
+    if status in {"completed", "collapsed"}:
+        yield "check", f"harness verify {run}"
 
 
 def _short(path: Path) -> str:

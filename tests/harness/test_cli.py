@@ -48,6 +48,7 @@ def test_plan_prints_what_would_run_and_writes_nothing(
     printed = capsys.readouterr().out
     assert "10 groups, 2 epochs" in printed
     assert "-m harness.worker RUN_DIR" in printed
+    assert "\n              LANG=C.UTF-8\n" in printed  # a variable has its own line
     assert "CPU-seconds" in printed
     assert "GB" in printed
     assert sorted(bench.spec.parent.rglob("*")) == before
@@ -179,6 +180,19 @@ def test_show_tells_a_person_what_the_run_was(bench: Bench, capsys: pytest.Captu
     printed = capsys.readouterr().out
     for part in ("completed", "scan.npz", "checkpoints/last.ckpt", "phase correlation 0.900", "portable"):
         assert part in printed
+
+
+def test_show_names_the_command_that_continues_a_run_that_was_broken_off(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = bench.run("killed").path
+    assert harness(bench, "show", str(path)) == 0
+    assert f"continue      harness resume {path}\n" in capsys.readouterr().out
+    (path / "manifest.json").unlink()  # as after the death of the host
+    assert harness(bench, "show", str(path)) == 0
+    printed = capsys.readouterr().out
+    assert f"continue      harness resume {path}\n" in printed
+    assert "rerun" not in printed
 
 
 def test_show_and_list_read_the_journal_of_a_run_without_a_manifest(

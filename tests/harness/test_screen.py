@@ -80,7 +80,11 @@ def test_the_closing_screen_names_result_folder_and_the_commands_to_repeat_it(be
     assert lines["status"] == "completed"
     assert lines["quality"] == "phase correlation 0.900"
     assert lines["folder"] == str(finished.path)
+    assert list(lines)[-2:] == ["again", "check"]
+    (finished.path / "products" / "comparison.png").write_bytes(b"")
+    assert dict(closing_lines(finished))["pictures"].endswith("products/comparison.png")
     assert lines["again"] == f"harness rerun {finished.path}"
+    assert lines["check"] == f"harness verify {finished.path}"
     stream = io.StringIO()
     print_closing(finished, stream)
     assert str(finished.path / "checkpoints") in stream.getvalue()
@@ -90,6 +94,17 @@ def test_the_closing_screen_of_a_failed_run_says_why_and_where_to_look(bench: Be
     lines = dict(closing_lines(bench.run("fail")))
     assert lines["status"] == "failed: the loss is not a number"
     assert lines["log"].endswith("logs/worker.log")
+
+
+@pytest.mark.parametrize("behaviour", ["fail", "killed", "crash"])
+def test_the_closing_screen_of_a_broken_off_run_says_first_how_it_is_continued(
+    bench: Bench, behaviour: str
+) -> None:
+    finished = bench.run(behaviour)
+    assert list(closing_lines(finished))[-2:] == [
+        ("continue", f"harness resume {finished.path}"),
+        ("again", f"harness rerun {finished.path}"),
+    ]
 
 
 def test_figures_that_were_not_measured_are_left_out() -> None:
