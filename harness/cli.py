@@ -75,7 +75,7 @@ def run_command(runs_dir: Path, max_restarts: int, required: tuple[str, ...], **
     return code
 
 
-@cli.command("plan")
+@cli.command("plan", short_help="Print what `run` would run, with an estimate; run nothing.")
 @spec_options
 @json_option
 def plan_command(as_json: bool, **choice: Any) -> None:
@@ -95,7 +95,7 @@ def plan_command(as_json: bool, **choice: Any) -> None:
     _print(plan_json(plan, resolved, inputs) if as_json else plan_lines(plan, resolved, inputs))
 
 
-@cli.command("explain")
+@cli.command("explain", short_help="Say where the value of KEY comes from.")
 @spec_options
 @click.argument("key", required=False)
 @json_option
@@ -112,7 +112,10 @@ def explain_command(key: str | None, as_json: bool, **choice: Any) -> None:
 @set_option
 @data_dir_option
 def fetch_command(**choice: Any) -> None:
-    """Bring the data of SPEC here, checked by sha256; the only command that a run without network needs."""
+    """Bring the data of SPEC here, checked by sha256.
+
+    Afterwards `run` needs no network. `run`, `rerun` and the like fetch what is not here yet themselves.
+    """
     fetch_scans(**choice)
 
 
@@ -132,7 +135,7 @@ def new_command(scan: Path, output: Path | None) -> None:
     click.echo(f"wrote {written}; next: harness run {written}")
 
 
-@cli.command("rerun")
+@cli.command("rerun", short_help="Run RUN once more, from its folder alone.")
 @repeat_options
 @click.option("--restore", "is_restored", is_flag=True, help="First rebuild its code and environment.")
 def rerun_command(is_restored: bool, **choice: Any) -> ExitCode:
@@ -153,7 +156,7 @@ def rerun_command(is_restored: bool, **choice: Any) -> ExitCode:
     return rerun_exit_code(recorded.manifest.compared, finished)
 
 
-@cli.command("verify")
+@cli.command("verify", short_help="Train RUN again and judge: bitwise, or what differs.")
 @repeat_options
 @click.option("--files-only", is_flag=True, help="Only check the stored files and the data; train nothing.")
 def verify_command(files_only: bool, **choice: Any) -> ExitCode:
@@ -178,7 +181,7 @@ def verify_command(files_only: bool, **choice: Any) -> ExitCode:
     return verification_exit_code(verdict)
 
 
-@cli.command("compare")
+@cli.command("compare", short_help="Say in what two runs differ.")
 @click.argument("first", metavar="RUN")
 @click.argument("second", metavar="OTHER_RUN")
 @runs_dir_option
@@ -200,7 +203,7 @@ def compare_runs_command(first: str, second: str, runs_dir: Path, as_json: bool)
     return ExitCode.OK if found.is_bitwise else ExitCode.DIFFERS
 
 
-@cli.command("bisect")
+@cli.command("bisect", short_help="Name the first step where two runs part, and why.")
 @click.argument("first", metavar="RUN")
 @click.argument("second", metavar="OTHER_RUN")
 @runs_dir_option
@@ -231,7 +234,7 @@ def bisect_command(first: str, second: str, as_json: bool, **choice: Any) -> Exi
     return ExitCode.OK if found.is_bitwise else ExitCode.DIFFERS
 
 
-@cli.command("show")
+@cli.command("show", short_help="Show a run, also one that is running or died.")
 @run_argument
 @runs_dir_option
 @json_option

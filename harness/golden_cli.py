@@ -36,7 +36,7 @@ class NotRepeatedError(HarnessError):
 
 @click.group()
 def golden() -> None:
-    """Compare a run with the golden that is kept of it, or accept a new one."""
+    """Compare a run with its golden, or accept a new one."""
 
 
 def _kept_in(spec: Path, given: Path | None) -> Path:
@@ -64,7 +64,7 @@ def way_to_accept(
     return before + shlex.join([*words, *(["--golden", str(golden_file)] if golden_file else [])])
 
 
-@golden.command("check")
+@golden.command("check", short_help="Run SPEC twice and compare it with its golden.")
 @spec_options
 @runs_dir_option
 @_golden_option
@@ -74,7 +74,7 @@ def way_to_accept(
 def check_command(
     golden_file: Path | None, junit: Path | None, json: Path | None, markdown: Path | None, **choice: Any
 ) -> ExitCode:
-    r"""Run SPEC twice and look at three lanes: the two runs, the golden of this key, the published figures.
+    """Run SPEC twice and look at three lanes: the two runs, the golden of this key, the published figures.
 
     \b
     A/B        two runs in this job, bitwise
@@ -82,7 +82,7 @@ def check_command(
     tolerance  published figures, within what rounding was measured to move them
 
     Exit codes: 0 all hold, 3 one differs, 2 there is no golden for this key (or bad input), 1 a run failed.
-    """
+    """  # noqa: D301
     from harness.golden import read_goldens
     from harness.golden_report import report_lines, write_reports
 
@@ -115,7 +115,7 @@ def check_command(
     return report.exit_code
 
 
-@golden.command("accept")
+@golden.command("accept", short_help="Run SPEC twice and make that its golden.")
 @spec_options
 @runs_dir_option
 @_golden_option

@@ -52,7 +52,7 @@ def build_command(target: str, tag: str | None, no_cache: bool) -> None:
     click.echo(f"build id   {built.build_id}")
 
 
-@image.command("inspect")
+@image.command("inspect", short_help="Say what IMAGE is and what is in it.")
 @click.argument("reference", metavar="[IMAGE]", default=_DEFAULT)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def inspect_command(reference: str, as_json: bool) -> None:

@@ -18,13 +18,20 @@ from harness.options import (
     max_restarts_option,
     run_argument,
     runs_dir_option,
-    set_option,
 )
 
 __all__ = ["reconstruct_command", "refine_command", "resume_command"]
 
+_set_option = click.option(
+    "--set",
+    "sets",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Set a value of the new run, over what it has from RUN.",
+)
 
-@click.command("resume")
+
+@click.command("resume", short_help="Continue RUN, which was broken off, where it stood.")
 @run_argument
 @runs_dir_option
 @data_dir_option
@@ -40,10 +47,10 @@ def resume_command(**choice: Any) -> ExitCode:
     return close_run(resume_run(**choice))
 
 
-@click.command("reconstruct")
+@click.command("reconstruct", short_help="Turn the network that RUN has trained on another SCAN.")
 @run_argument
 @click.argument("data", metavar="SCAN")
-@set_option
+@_set_option
 @device_option
 @runs_dir_option
 @data_dir_option
@@ -79,9 +86,9 @@ def reconstruct_command(
     return close_run(finished)
 
 
-@click.command("refine")
+@click.command("refine", short_help="Refine the image of RUN by the physics alone.")
 @run_argument
-@set_option
+@_set_option
 @runs_dir_option
 @data_dir_option
 @executor_option

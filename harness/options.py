@@ -54,7 +54,7 @@ set_option: Callable[[Any], Any] = click.option(
     "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override a value of the spec."
 )
 device_option: Callable[[Any], Any] = click.option(
-    "--device", metavar="cpu|cuda[:n]", help="Short for the accelerator and the number of devices."
+    "--device", metavar="cpu|cuda[:COUNT]", help="Short for the accelerator and how many devices, not which."
 )
 executor_option: Callable[[Any], Any] = click.option(
     "--executor",
@@ -67,7 +67,7 @@ max_restarts_option: Callable[[Any], Any] = click.option(
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
-    help="How often a worker that died without a word is started again, to continue where it stood.",
+    help="How often a worker that was killed (SIGKILL, lack of memory) is started again where it stood.",
 )
 json_option: Callable[[Any], Any] = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 run_argument: Callable[[Any], Any] = click.argument("run_name", metavar="RUN")

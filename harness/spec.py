@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -205,11 +205,16 @@ def is_from_option(problem: Problem) -> bool:
     return problem.place is not None and problem.place.file in {SET_OPTION, DEVICE_OPTION}
 
 
+def _specs_near(folder: Path) -> Iterator[Path]:
+    for pattern in ("*.yaml", "runs/*.yaml"):
+        yield from (path for path in folder.glob(pattern) if not path.name.startswith("."))
+
+
 def _read_bytes(path: Path) -> bytes:
     from harness.yaml_loader import MAX_BYTES
 
     if not path.exists():
-        near = sorted(p.name for p in path.parent.glob("*.yaml")) if path.parent.is_dir() else []
+        near = sorted(str(p.relative_to(path.parent)) for p in _specs_near(path.parent))
         there = f" (specs there: {', '.join(near[:8])})" if near else ""
         raise UserError(f"{path}: there is no such spec{there}")
     if not path.is_file():

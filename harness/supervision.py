@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from types import FrameType
 from typing import Any
 
 __all__ = ["Supervised", "noticing_signals"]
+
+_HEARD = "stopping after this step, keeping what is done; once more (Ctrl-C) ends it now"
 
 
 class Supervised:
@@ -28,13 +31,18 @@ class Supervised:
         self.signals: list[signal.Signals] = []
         self.surroundings: Future[Any] | None = None
         self._look = look
+        self._is_answered = False
 
     def stops_asked(self) -> int:
         """Tell how often somebody has asked to stop."""
         return len(self.signals)
 
     def tick(self) -> None:
-        """Look at the progress; raise what the description of the surroundings has failed with."""
+        """Answer a request to stop, look at the progress, raise what describing the surroundings met."""
+        if self.signals and not self._is_answered:
+            self._is_answered = True
+            sys.stderr.write(f"{_HEARD}\n")  # not from the handler: the stream may be in use there
+            sys.stderr.flush()
         if self.surroundings is not None and self.surroundings.done():
             self.surroundings.result()
         self._look()

@@ -6,11 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
 
-from harness.cli import main
+from harness.cli import cli, main
 from harness.store import create_run
 from tests.harness.conftest import Bench
 from tests.harness.test_manifest import flip
@@ -38,6 +41,21 @@ def test_help_and_list_load_nothing_heavy() -> None:
     )
     assert "Exit codes: 0 done, 1 run failed" in done.stdout
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def commands_of(group: click.Group) -> Iterator[click.Command]:
+    for command in group.commands.values():
+        yield command
+        if isinstance(command, click.Group):
+            yield from commands_of(command)
+
+
+def test_every_command_is_told_in_one_line_and_no_escape_is_left_in_its_help() -> None:
+    narrow = CliRunner().invoke(cli, ["--help"], terminal_width=80).output
+    for command in commands_of(cli):
+        assert not command.get_short_help_str(60).endswith("..."), command.name
+        assert "\\b" not in (command.help or ""), command.name
+    assert "..." not in narrow.split("Commands:")[1]
 
 
 def test_plan_prints_what_would_run_and_writes_nothing(
