@@ -63,7 +63,7 @@ def _manifest_rows(path: Path, manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield label, f"{manifest.rerun_of.run} ({manifest.rerun_of.kind})"
     for record in manifest.data:
         yield record.role, f"{record.name}, sha256 {record.sha256[:12]}"
-    changes = ", with uncommitted changes" if manifest.code.dirty else ""
+    changes = _changes(path, manifest)
     commit = f"commit {manifest.code.commit[:12]}{changes}, " if manifest.code.commit else ""
     yield "code", f"{commit}source {manifest.code.source_digest[:12]}"
     packages = manifest.environment.packages
@@ -83,6 +83,17 @@ def _manifest_rows(path: Path, manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield "refined", refined
     yield "time", duration(sum(attempt.seconds for attempt in manifest.attempts))
     yield from onward(path, manifest.status)
+
+
+def _changes(path: Path, manifest: Manifest) -> str:
+    patch = manifest.code.patch
+    if patch is None or not (path / patch.path).is_file():
+        return ", with uncommitted changes" if manifest.code.dirty else ""
+    lines = (path / patch.path).read_bytes().splitlines()
+    files, new = (
+        sum(line.startswith(word) for line in lines) for word in (b"diff --git ", b"new file mode ")
+    )
+    return ", with untracked files besides" if files == new else ", with uncommitted changes"
 
 
 def summary(run_dir: Path) -> dict[str, Any]:

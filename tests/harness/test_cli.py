@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
@@ -198,6 +198,25 @@ def test_show_tells_a_person_what_the_run_was(bench: Bench, capsys: pytest.Captu
     printed = capsys.readouterr().out
     for part in ("completed", "scan.npz", "checkpoints/last.ckpt", "phase correlation 0.900", "portable"):
         assert part in printed
+
+
+@pytest.mark.parametrize(
+    ("file", "words"),
+    [("notes.txt", "with untracked files besides"), ("harness/gate.py", "with uncommitted changes")],
+)
+def test_show_tells_changed_code_from_files_that_lie_beside_it(
+    make_bench: Callable[[Path], Bench],
+    own_tree: Path,
+    capsys: pytest.CaptureFixture[str],
+    file: str,
+    words: str,
+) -> None:
+    bench = make_bench(own_tree)
+    with (own_tree / file).open("a") as stream:
+        stream.write("# diff --git a/x b/x\n")
+    path = bench.run().path
+    assert harness(bench, "show", str(path)) == 0
+    assert f", {words}, source" in capsys.readouterr().out
 
 
 def test_show_names_the_command_that_continues_a_run_that_was_broken_off(
