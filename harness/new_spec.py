@@ -30,9 +30,11 @@ def write_spec(scan: Path, output: Path | None, note: Callable[[str], None] = la
     Raises
     ------
     UserError
-        The spec exists already, or its folder cannot be written.
+        The spec exists already, its folder cannot be written, or the scan would be refused.
     """
     header = read_header(scan)
+    if problems := header.unfit_for_far_field():
+        raise UserError(f"{scan} would be refused, so no spec is written: {'; '.join(problems)}")
     spec = Path(f"{scan.name.split('.')[0]}.yaml") if output is None else output
     if spec.exists():
         raise UserError(f"{spec} exists already: name another with -o")

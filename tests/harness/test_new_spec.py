@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from harness.errors import UserError
@@ -12,6 +13,7 @@ from harness.spec import load_spec
 from harness.store import file_digest
 from ptycho_torch.errors import DataError
 from tests.harness.conftest import write_scan
+from tests.torch.readers.cxi_files import pixel_m, save_cxi
 
 
 @pytest.fixture(autouse=True)
@@ -69,3 +71,12 @@ def test_a_file_that_is_no_scan_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError):
         write_spec(tmp_path / "scan.npz", None)
     assert not (tmp_path / "scan.yaml").exists()
+
+
+def test_no_spec_is_written_for_a_scan_that_would_be_refused(tmp_path: Path) -> None:
+    translation = np.zeros((12, 3))
+    translation[:, 0] = np.arange(12) * 40 * pixel_m(64)
+    scan = save_cxi(tmp_path / "near.cxi", translation=translation)
+    with pytest.raises(UserError, match="would be refused, so no spec is written: these are near-field data"):
+        write_spec(scan, None)
+    assert not (tmp_path / "near.yaml").exists()
