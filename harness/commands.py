@@ -100,6 +100,7 @@ def repeat_run(
     recorded = load(find_run(run_name, runs_dir))
     contradictions: tuple[str, ...] = ()
     if kind == "verify":
+        _refuse_what_did_not_end(recorded)
         contradictions = refuse_contradictions(recorded, regardless=regardless, warn=tell_note)
     executor = executor_for_run(recorded.path.name, recorded.manifest, executor_name, image, tell_note)
     found = locate_data(recorded, folders_for_data(data_dirs), fetcher_of_data(may_download=True))
@@ -116,6 +117,12 @@ def repeat_run(
             warn=tell_note,
         )
     return recorded, finished, contradictions
+
+
+def _refuse_what_did_not_end(recorded: Recorded) -> None:
+    status, name = recorded.manifest.status, recorded.path.name
+    if status in {"interrupted", "failed"}:
+        raise UserError(f"{name} is {status}, so there is no end to verify: continue it by `harness resume`")
 
 
 def run_twice(runs_dir: Path, data_dirs: tuple[Path, ...], **choice: Any) -> tuple[Finished, Finished | None]:

@@ -225,6 +225,8 @@ def test_show_names_the_command_that_continues_a_run_that_was_broken_off(
     path = bench.run("killed").path
     assert harness(bench, "show", str(path)) == 0
     assert f"continue      harness resume {path}\n" in capsys.readouterr().out
+    assert harness(bench, "verify", str(path)) == 2
+    assert f"{path.name} is failed, so there is no end to verify" in capsys.readouterr().err
     (path / "manifest.json").unlink()  # as after the death of the host
     assert harness(bench, "show", str(path)) == 0
     printed = capsys.readouterr().out
