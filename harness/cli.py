@@ -55,13 +55,7 @@ def cli() -> None:
 @spec_options
 @runs_dir_option
 @max_restarts_option
-@click.option(
-    "--require",
-    "required",
-    multiple=True,
-    metavar="METRIC>=VALUE",
-    help="Fail below this figure, or above it (<=); its name as in `metrics` of `harness show --json`.",
-)
+@click.option("--require", "required", multiple=True, metavar="METRIC>=VALUE", help="Fail below this figure.")
 def run_command(runs_dir: Path, max_restarts: int, required: tuple[str, ...], **choice: Any) -> ExitCode:
     """Train and reconstruct what SPEC describes."""
     from harness.gate import read_requirements, unmet

@@ -245,10 +245,8 @@ def onward(run_dir: Path, status: str) -> Iterator[tuple[str, str]]:
 
     Parameters
     ----------
-    run_dir
-        Its folder.
-    status
-        How it ended; one that was broken off can be continued, and there is nothing of it yet to verify.
+    run_dir, status
+        Its folder, and how it ended; of one that was broken off there is nothing yet to verify.
     """
     run, is_broken_off = shlex.quote(_short(run_dir)), status in {"interrupted", "failed"}
     if is_broken_off and (run_dir / BEGUN).is_file():
