@@ -95,6 +95,8 @@ class Parting:
     agreed_step: int
 
 
+_WHOLE = ("step", "epoch", "batch")
+_ALWAYS = ("data", "loss")
 _COMPUTED = ("epoch", "batch", "data", "loss", "gradient", "rate", "weights")
 
 
@@ -129,17 +131,34 @@ def read_trace(path: Path) -> list[TraceLine]:
     Raises
     ------
     ValueError
-        Another line than the last is no line of a trace.
+        Another line than the last is no line of a trace; nor may the last hold values of other types.
     """
     lines = path.read_bytes().splitlines() if path.is_file() else []
     found: list[TraceLine] = []
     for number, line in enumerate(lines, start=1):
         try:
-            found.append(TraceLine(**json.loads(line)))
+            one = TraceLine(**json.loads(line))
         except (ValueError, TypeError) as error:
             if number < len(lines):
                 raise ValueError(f"{path.name}:{number}: it is no line of a trace ({error})") from error
+            continue
+        wrong = [name for name, value in vars(one).items() if not _has_its_type(name, value)]
+        if wrong:
+            raise ValueError(f"{path.name}:{number}: it is no line of a trace ({wrong[0]} has another type)")
+        found.append(one)
     return found
+
+
+def _has_its_type(name: str, value: object) -> bool:
+    if name in _WHOLE:
+        return type(value) is int
+    if value is None:
+        return name not in _ALWAYS
+    if name == "tensors":
+        return isinstance(value, dict) and all(isinstance(digest, str) for digest in value.values())
+    if name == "names":
+        return isinstance(value, list) and all(isinstance(one, str) for one in value)
+    return isinstance(value, str)
 
 
 def find_parting(first: Sequence[TraceLine], second: Sequence[TraceLine]) -> Parting | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -50,6 +51,28 @@ def test_a_torn_last_line_is_left_out_and_any_other_is_refused(tmp_path: Path) -
     path.write_text(path.read_text().replace('"epoch":0,"batch":1', '"epoch"', 1))
     with pytest.raises(ValueError, match="t:2: it is no line of a trace"):
         read_trace(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("tensors", 5),
+        ("tensors", {"x": 1}),
+        ("state", 7),
+        ("names", "ab"),
+        ("names", [1]),
+        ("step", "1"),
+        ("batch", True),
+        ("loss", None),
+        ("rate", 0.5),
+    ],
+)
+def test_a_value_of_another_type_is_refused_in_the_last_line_too(
+    tmp_path: Path, name: str, value: object
+) -> None:
+    line = json.dumps({**json.loads(LINES[2].to_json()), name: value})
+    with pytest.raises(ValueError, match=f"t:3: it is no line of a trace .*{name} has another type"):
+        read_trace(write(tmp_path / "t", LINES[:2], line + "\n"))
 
 
 @pytest.mark.parametrize("kind", ["data", "loss", "gradient", "rate", "weights"])
