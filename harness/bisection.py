@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,8 @@ from harness.causes import Cause, rank
 from harness.manifest import DamagedError, Manifest
 from harness.store import file_digest
 from harness.suspects import Area, Suspect, suspects
-from harness.verdict import judge
+from harness.verdict import Verdict
+from harness.verification import damage_of, verdict_on
 from ptycho_torch.trace import TRACE, Parting, TraceLine, find_parting, read_trace, state_before
 
 if TYPE_CHECKING:
@@ -25,10 +27,13 @@ Replayer: TypeAlias = "Callable[[Side, int], Replay]"
 _TOLD_BY_THE_TRACE = ("rate", "length", "epoch", "batch")
 """What a replay could name no better."""
 
+_KEPT_BESIDE = ("checkpoints/", "kept.")
+"""Beginnings of results that a checkpoint holds beside what the trace tells."""
+
 
 @dataclass(frozen=True)
 class Side:
-    """One of two runs: what it is called, its folder, its record and its trace.
+    """One of two runs: what it is called, its folder, its record, its trace, and what is damaged.
 
     Raises
     ------
@@ -40,6 +45,7 @@ class Side:
     path: Path
     manifest: Manifest
     lines: Sequence[TraceLine]
+    damage: tuple[str, ...] = ()
 
     @classmethod
     def read(cls, path: Path, manifest: Manifest) -> Side:
@@ -50,9 +56,10 @@ class Side:
         ):
             raise DamagedError(f"{path / TRACE} is damaged: it is not the recorded one, so it proves nothing")
         try:
-            return cls(path.name, path, manifest, read_trace(path / TRACE))
+            lines = read_trace(path / TRACE)
         except ValueError as error:
             raise DamagedError(f"{path / TRACE} is damaged: {error}") from error
+        return cls(path.name, path, manifest, lines, damage_of((path, manifest)))
 
 
 @dataclass(frozen=True)
@@ -73,17 +80,21 @@ class Bisection:
     tensor
         The first tensor that differs, in the order of computation: ``before/`` (weights and optimizer slots
         with which the batch began), ``batch/``, ``activation/``, ``loss``, ``gradient/``, ``rate``,
-        ``after/``; ``products`` where only results differ, empty where nothing does.
+        ``after/``; the part of a checkpoint (``checkpoints/last.ckpt: ...``) where that is all that differs;
+        ``products`` where only results differ, empty where nothing does.
     tensors
         All tensors that differ there.
     told_by
-        ``trace`` or ``replay``: how the tensor is known.
+        ``trace``, ``replay`` or ``checkpoint``: how the tensor is known.
     replays
         What each run showed when it was carried out once more; by its name.
     notes
         What could not be had, a sentence each.
     causes
         Every difference, the likeliest cause first.
+    unproven
+        Why the runs cannot be called the same although no step differs: a file was altered, or a run has not
+        come to its end.
     """
 
     first: str
@@ -99,6 +110,7 @@ class Bisection:
     replays: Mapping[str, Replay]
     notes: tuple[str, ...]
     causes: tuple[Cause, ...]
+    unproven: str = ""
 
 
 @dataclass(frozen=True)
@@ -122,38 +134,51 @@ def bisect_runs(first: Side, second: Side, replayer: Replayer | None) -> Bisecti
     Raises
     ------
     DamagedError
-        One run has no trace.
+        One run has no trace, or a checkpoint cannot be read.
     """
     for side in (first, second):
         if not side.lines:
             raise DamagedError(f"{side.name} has no trace, so nothing is known of its steps: see compare")
-    is_bitwise = judge(first.manifest.compared, second.manifest.compared).is_bitwise
+    damage = (*first.damage, *second.damage)
+    altered = f"nothing is proven, files were altered: {damage[0]}" if damage else ""
+    verdict = verdict_on(*((side.path, side.manifest) for side in (first, second)), damage=damage)
     parting = find_parting(first.lines, second.lines)
     differing = suspects(first.manifest, second.manifest, (first.name, second.name))
     search = _Search(first, second, replayer)
-    found = None if parting is None else search.look(parting)
-    tensor = "" if is_bitwise else "products"
+    is_open = dataclasses.replace(verdict, parting=parting).kind == "unfinished"
+    found = None if parting is None or is_open else search.look(parting)
+    tensors, told_by = ((), "") if is_open else _results(verdict)
     line = None
     if found is not None:
-        tensor = found.tensors[0]
+        tensors, told_by = found.tensors, found.told_by
         line = max((first.lines, second.lines), key=len)[found.line]
         differing = (*differing, *([found.event] if found.event else []))
+    tensor = tensors[0] if tensors else ""
     step = None if found is None else _steps_before(max((first.lines, second.lines), key=len), found.line)
     return Bisection(
         first=first.name,
         second=second.name,
-        is_bitwise=is_bitwise and parting is None,
+        is_bitwise=verdict.is_bitwise and parting is None,
         parting=parting,
         step=step,
         epoch=None if line is None else line.epoch,
         batch=None if line is None else line.batch,
         tensor=tensor,
-        tensors=() if found is None else found.tensors,
-        told_by="" if found is None else found.told_by,
+        tensors=() if tensor == "products" else tensors,
+        told_by=told_by,
         replays=search.replays,
         notes=tuple(search.notes),
         causes=rank(differing, tensor, step or 0, search.shown) if tensor else (),
+        unproven=altered or (verdict.headline if is_open else ""),
     )
+
+
+def _results(verdict: Verdict) -> tuple[tuple[str, ...], str]:
+    if not verdict.results:
+        return (), ""
+    if all(name.startswith(_KEPT_BESIDE) for name in verdict.results):
+        return verdict.results, "checkpoint"
+    return ("products",), ""
 
 
 def _steps_before(lines: Sequence[TraceLine], index: int) -> int:
@@ -188,10 +213,20 @@ class _Search:
         return _Found(parting.line, tuple(f"before/{name}" for name in self._states_differ(parting.line)))
 
     def _batches(self, known: _Found) -> tuple[int, ...]:
-        if not known.tensors[0].startswith("before/"):
-            return (known.line,)
+        line, tensor = known.line, known.tensors[0]
+        if tensor == "gradient":
+            return tuple(range(self._window_begins(line), line + 1))
         # A whole step changes every weight; what changed one tensor alone came between two steps.
-        return (known.line,) if len(known.tensors) == 1 else (known.line - 1, known.line)
+        if not tensor.startswith("before/") or len(known.tensors) == 1:
+            return (line,)
+        return (*range(self._window_begins(line - 1), line), line)
+
+    def _window_begins(self, line: int) -> int:
+        # The trace has a gradient where a step follows; it was gathered since the batch after the last one.
+        lines = self.sides[0].lines
+        while line > 0 and lines[line - 1].gradient is None:
+            line -= 1
+        return line
 
     def _replayed(self, replayer: Replayer, batch: int, known: _Found) -> _Found | None:
         for side in self.sides:

@@ -43,6 +43,7 @@ _WORDS = {
     "update": "the optimizer's step",
     "between": "the state between two steps",
     "end": "how long the training goes on",
+    "kept": "what a checkpoint keeps beside the weights",
     "products": "what is made after the training",
 }
 
@@ -64,10 +65,10 @@ ACTS: tuple[tuple[Area, str, tuple[str, ...]], ...] = (
     ("inputs", "execution.scheduler", ("rate",)),
     ("inputs", "execution.gradient_clip_val", ("update",)),
     ("inputs", "execution.accum_steps", ("gradient", "rate", "update")),
-    ("inputs", "execution.early_stop_patience", ("end",)),
+    ("inputs", "execution.early_stop_patience", ("end", "kept")),
     ("inputs", "execution.accelerator", _ARITHMETIC),
     ("inputs", "execution.deterministic", _ARITHMETIC),
-    ("inputs", "execution.checkpoint_monitor_metric", ("rate", "end", "products")),
+    ("inputs", "execution.checkpoint_monitor_metric", ("rate", "end", "products", "kept")),
     ("inputs", "execution.inference_batch_size", ("products",)),
     ("inputs", "execution.middle_trim", ("products",)),
     ("inputs", "execution.pad_eval", ("products",)),
@@ -95,7 +96,7 @@ ACTS: tuple[tuple[Area, str, tuple[str, ...]], ...] = (
     ("code", "ptycho_torch/exact/seeding.py", ("weights",)),
     ("code", "ptycho_torch/exact/norm.py", ("gradient", "update")),
     ("code", "ptycho_torch/exact/profile.py", _ARITHMETIC),
-    ("code", "ptycho_torch/exact/checkpoint_io.py", ("between",)),
+    ("code", "ptycho_torch/exact/checkpoint_io.py", ("between", "kept")),
     ("code", "ptycho_torch/resume.py", ("between", "order")),
     ("code", "ptycho_torch/models/*", ("network", "weights", "gradient")),
     ("code", "ptycho_torch/interpolation.py", ("physics", "values")),
@@ -109,7 +110,7 @@ ACTS: tuple[tuple[Area, str, tuple[str, ...]], ...] = (
         ("update", "gradient", "loss", "rate", "network", "physics", "weights"),
     ),
     ("code", "ptycho_torch/training.py", ("update", "between", "end", "order", "weights")),
-    ("code", "ptycho_torch/callbacks.py", ("between", "end", "update")),
+    ("code", "ptycho_torch/callbacks.py", ("between", "end", "update", "kept")),
     ("code", "ptycho_torch/config*.py", _EVERYWHERE),
     ("code", "ptycho_torch/profiles.py", _ARITHMETIC),
     ("code", "ptycho_torch/trac*.py", ("between",)),
@@ -184,6 +185,8 @@ def place_of(tensor: str, step: int) -> str:
         "length": "end",
         "epoch": "end",
         "batch": "end",
+        "checkpoints": "kept",
+        "kept.checkpoints": "kept",
         "products": "products",
     }
     return known.get(beginning, "update")
@@ -197,7 +200,8 @@ def rank(found: Iterable[Suspect], tensor: str, step: int, shown: Collection[Are
     found
         The differences.
     tensor
-        The first tensor that differs; ``products`` where only what is made after the training does.
+        The first tensor that differs; a checkpoint's part where only that does; ``products`` where only
+        what is made after the training does.
     step
         Optimizer steps done before the batch where the runs part.
     shown

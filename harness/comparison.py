@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.compare import code_differences, environment_differences
-from harness.manifest import Manifest, damaged_files
+from harness.manifest import Manifest
 from harness.suspects import input_differences, known_answers_that_differ, scan_differences
 from harness.verdict import CONDITIONS
-from harness.verification import parting_of, verdict_on
+from harness.verification import damage_of, parting_of, verdict_on
 from ptycho_torch.trace import TRACE
 
 __all__ = ["Comparison", "compare_runs", "parting_sentence"]
@@ -38,6 +38,8 @@ class Comparison:
         Whether everything that came out is the same to the last bit, and still is what came out.
     tolerance
         Where no more is promised than the same figures, and they are: the verdict in one line.
+    unfinished
+        Where a run has not come to its end, and its steps are those of the other: the verdict in one line.
     """
 
     inputs: tuple[str, ...]
@@ -49,14 +51,15 @@ class Comparison:
     damage: tuple[str, ...]
     is_bitwise: bool
     tolerance: str = ""
+    unfinished: str = ""
 
     @property
     def headline(self) -> str:
         """The verdict in one line."""
         if self.damage:
             return f"nothing is proven, files were altered: {self.damage[0]}"
-        if self.tolerance:
-            return self.tolerance
+        if self.tolerance or self.unfinished:
+            return self.tolerance or self.unfinished
         if not self.is_bitwise:
             return "the results differ" + (f": {self.trace[0]}" if self.trace else "")
         conditions = [name for name in ("inputs", "data", "code", "environment") if getattr(self, name)]
@@ -72,13 +75,9 @@ def compare_runs(first: tuple[Path, Manifest], second: tuple[Path, Manifest]) ->
         Folder and manifest of each.
     """
     (first_dir, one), (second_dir, other) = first, second
-    verdict = verdict_on(first, second)
+    damage = damage_of(first, second)
+    verdict = verdict_on(first, second, damage=damage)
     on_gpu = "environment.gpu" in {*one.compared, *other.compared}
-    damage = tuple(
-        f"{run_dir.name}: {sentence}"
-        for run_dir, manifest in (first, second)
-        for sentence in damaged_files(run_dir, manifest)
-    )
     is_trace_sound = not any(f": {TRACE} " in sentence for sentence in damage)
     parting = parting_sentence(first_dir, second_dir) if is_trace_sound else None
     return Comparison(
@@ -102,8 +101,9 @@ def compare_runs(first: tuple[Path, Manifest], second: tuple[Path, Manifest]) ->
             sentence for sentence in verdict.sentences if not sentence.startswith((*CONDITIONS, f"{TRACE}:"))
         ),
         damage=damage,
-        is_bitwise=verdict.is_bitwise and not damage,
+        is_bitwise=verdict.is_bitwise,
         tolerance=verdict.headline if verdict.kind == "tolerance" else "",
+        unfinished=verdict.headline if verdict.kind == "unfinished" else "",
     )
 
 

@@ -17,6 +17,7 @@ from harness.errors import HarnessError
 from harness.store import OUTCOME, write_json
 
 __all__ = [
+    "ENDED",
     "CheckpointRecord",
     "Outcome",
     "OutcomeError",
@@ -31,6 +32,9 @@ __all__ = [
 ]
 
 Status: TypeAlias = Literal["completed", "collapsed", "failed", "interrupted"]
+
+ENDED = ("completed", "collapsed")
+"""States of a run that has come to its end, so that nothing is left to do."""
 
 
 class OutcomeError(HarnessError):
@@ -103,7 +107,7 @@ class Outcome:
     @property
     def has_ended(self) -> bool:
         """Whether the run came to its end, so that nothing is left to do."""
-        return self.status in {"completed", "collapsed"}
+        return self.status in ENDED
 
 
 _FAULTS, _LAST_FAULT = 64, 124

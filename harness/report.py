@@ -170,12 +170,10 @@ def comparison_lines(found: Comparison) -> Iterator[str]:
 
 def bisection_lines(found: Bisection) -> Iterator[str]:
     """Say where two runs part, in which tensor, how that is known, and what may be the cause."""
+    if found.unproven:
+        yield found.unproven
     if found.parting is None or found.step is None:
-        yield (
-            "bitwise: the runs are the same"
-            if found.is_bitwise
-            else ("the trainings are the same to the last bit, and what was made after them is not")
-        )
+        yield _sameness(found)
     else:
         more = f", and {len(found.tensors) - 1} more tensors there" if len(found.tensors) > 1 else ""
         yield (
@@ -193,5 +191,16 @@ def bisection_lines(found: Bisection) -> Iterator[str]:
         yield f"  note: {note}"
     for cause in found.causes:
         yield f"  {cause.likelihood:<10}{cause.suspect.area:<13}{cause.suspect.sentence}: {cause.reason}"
-    if not found.causes and not found.is_bitwise:
+    if not found.causes and found.tensor:
         yield "  no difference of values, data, code or environment is recorded"
+
+
+def _sameness(found: Bisection) -> str:
+    if found.is_bitwise:
+        return "bitwise: the runs are the same"
+    if found.parting is not None:
+        return f"  the trainings are the same as far as both go, {found.parting.step} steps"
+    if not found.tensor:
+        return "  the trainings are the same to the last bit"
+    other = "what was made after them" if found.tensor == "products" else found.tensor
+    return f"the trainings are the same to the last bit, and {other} is not"

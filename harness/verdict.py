@@ -24,7 +24,7 @@ __all__ = [
     "parting_in_words",
 ]
 
-Kind: TypeAlias = Literal["bitwise", "tolerance", "diverged", "differs"]
+Kind: TypeAlias = Literal["bitwise", "tolerance", "diverged", "differs", "unfinished"]
 
 CONDITIONS = ("inputs", "data.", "code.", "environment.", "exactness.")
 """Beginnings of the compared facts that go into a run; all others come out of it."""
@@ -84,6 +84,8 @@ class Verdict:
         How every measured figure moved, where the same bits are not promised and spreads were measured.
     contradictions
         What is wrong with the record itself; nothing can be called the same as such a record.
+    unfinished
+        Which of the runs has not come to its end, in words; empty where both have.
     """
 
     results: tuple[str, ...]
@@ -92,12 +94,19 @@ class Verdict:
     parting: Parting | None = None
     figures: tuple[FigureMoved, ...] = ()
     contradictions: tuple[str, ...] = ()
+    unfinished: str = ""
 
     @property
     def kind(self) -> Kind:
-        """``bitwise``; ``tolerance`` where that is all that is promised; else ``diverged`` or ``differs``."""
+        """``bitwise``; ``tolerance`` where that is all that is promised; else ``diverged`` or ``differs``.
+
+        ``unfinished`` where a run was broken off and no step of it is another than the other run's.
+        """
         if self.contradictions:
             return "differs"
+        if self.unfinished:
+            has_parted = self.parting is not None and self.parting.kind != "length"
+            return "diverged" if has_parted else "unfinished"
         if not self.results and self.parting is None:
             return "bitwise"
         if self.figures and all(figure.is_within for figure in self.figures):
@@ -114,6 +123,8 @@ class Verdict:
         """The verdict in one line."""
         if self.contradictions:
             return f"differs: the record contradicts itself: {self.contradictions[0]}"
+        if self.kind == "unfinished":
+            return f"nothing is proven: {self.unfinished}"
         if self.kind == "bitwise":
             others = f", although {', '.join(self.conditions)} differ" if self.conditions else ""
             return f"bitwise{others}"

@@ -9,13 +9,20 @@ from typing import Any
 
 from harness.checkpoint_file import UnreadableError, differing_parts, read_checkpoint
 from harness.errors import ExitCode
-from harness.manifest import DamagedError, Manifest
-from harness.outcome import flat
+from harness.manifest import DamagedError, Manifest, damaged_files
+from harness.outcome import ENDED, flat
 from harness.spreads import Task, figures_of, read_spreads, task_of
 from harness.verdict import FigureMoved, Verdict, allows_tolerance, judge, moved_figures
 from ptycho_torch.trace import TRACE, Parting, find_parting, read_trace
 
-__all__ = ["facts_of", "parting_of", "verdict_on", "verification_exit_code", "verification_lines"]
+__all__ = [
+    "damage_of",
+    "facts_of",
+    "parting_of",
+    "verdict_on",
+    "verification_exit_code",
+    "verification_lines",
+]
 
 
 def facts_of(manifest: Manifest) -> dict[str, Any]:
@@ -31,11 +38,21 @@ def facts_of(manifest: Manifest) -> dict[str, Any]:
     }
 
 
+def damage_of(*runs: tuple[Path, Manifest]) -> tuple[str, ...]:
+    """Name every file of the runs that is not what its manifest says, with the run's name before it."""
+    return tuple(
+        f"{run_dir.name}: {sentence}"
+        for run_dir, manifest in runs
+        for sentence in damaged_files(run_dir, manifest)
+    )
+
+
 def verdict_on(
     first: tuple[Path, Manifest],
     second: tuple[Path, Manifest],
     *,
     contradictions: Sequence[str] = (),
+    damage: Sequence[str] = (),
     spreads: Mapping[str, Task] | None = None,
 ) -> Verdict:
     """Judge a run and its repetition.
@@ -46,6 +63,8 @@ def verdict_on(
         Folder and manifest of each.
     contradictions
         What is wrong with the first one's record.
+    damage
+        Files that are no longer what was recorded (:func:`damage_of`): what files hold is not looked at then.
     spreads
         The measured spreads; None reads the committed table.
 
@@ -56,6 +75,8 @@ def verdict_on(
     """
     (first_dir, one), (second_dir, other) = first, second
     verdict = judge(facts_of(one), facts_of(other))
+    if damage:
+        return dataclasses.replace(verdict, contradictions=(*contradictions, *damage))
     parting = parting_of(first_dir, second_dir)
     if verdict.is_bitwise and parting is None:
         parts = tuple(_checkpoint_differences(first, second))
@@ -65,8 +86,21 @@ def verdict_on(
         measured = (read_spreads() if spreads is None else spreads).get(task_of(one))
         figures = moved_figures(figures_of(one), figures_of(other), measured) if measured else ()
     return dataclasses.replace(
-        verdict, parting=parting, figures=figures, contradictions=tuple(contradictions)
+        verdict,
+        parting=parting,
+        figures=figures,
+        contradictions=tuple(contradictions),
+        unfinished=_unfinished(one, other),
     )
+
+
+def _unfinished(one: Manifest, other: Manifest) -> str:
+    first, second = (run.status in ENDED for run in (one, other))
+    if first and second:
+        return ""
+    if first or second:
+        return f"the {'second' if first else 'first'} run has not come to its end"
+    return "neither run has come to its end"
 
 
 def _is_one_task(one: Manifest, other: Manifest) -> bool:
@@ -117,7 +151,7 @@ def verification_lines(verdict: Verdict) -> Iterator[str]:
     if verdict.kind != "bitwise" and verdict.figures:
         for figure in verdict.figures:
             yield f"  {figure}"
-    elif verdict.kind != "bitwise" and allows_tolerance(verdict):
+    elif verdict.kind in {"diverged", "differs"} and allows_tolerance(verdict):
         yield (
             "  no spread of figures was measured for such runs, so no tolerance can be granted: "
             "benchmarks/spread.py measures one"

@@ -14,6 +14,7 @@ from harness.replay import Replay
 from harness.report import bisection_lines
 from ptycho_torch.trace import Parting, TraceLine, pack_sums
 from tests.harness.conftest import Bench
+from tests.harness.doctoring import CHECKPOINT, WEIGHTS, alter_part, vouch_for
 
 NAMES = ["generator.w", "optimizer/exp_avg/generator.w"]
 LINES = [
@@ -86,6 +87,22 @@ def test_the_update_is_looked_into_when_all_the_state_differs_after_it(manifest:
     assert (found.step, found.batch, found.tensor) == (1, 1, "after/w")
 
 
+@pytest.mark.parametrize("changes", [{"gradient": "0x1p+1"}, {"state": pack_sums([7, 8])}])
+def test_gradients_of_several_batches_are_looked_into_from_the_first_of_them(
+    manifest: Manifest, changes: dict[str, str]
+) -> None:
+    at = 2 if "gradient" in changes else 3
+    first = [*LINES[:1], dataclasses.replace(LINES[1], step=1, gradient=None, rate=None), *LINES[2:]]
+    second = list(first)
+    second[at] = dataclasses.replace(first[at], **changes)  # type: ignore[arg-type]
+    replayer, asked = shows({"a": {"loss": "1", "gradient/w": "1"}, "b": {"loss": "1", "gradient/w": "2"}})
+    found = bisect_runs(
+        Side("a", Path("a"), manifest, first), Side("b", Path("b"), manifest, second), replayer
+    )
+    assert asked == [("a", 1), ("b", 1)]
+    assert (found.step, found.batch, found.tensor) == (1, 1, "gradient/w")
+
+
 def test_one_changed_tensor_is_looked_for_between_the_steps(manifest: Manifest) -> None:
     first, second = side(manifest, "a"), side(manifest, "b", state=pack_sums([2, 8]))
     replayer, asked = shows({"a": {"before/s": "1"}, "b": {"before/s": "2"}})
@@ -150,6 +167,46 @@ def test_a_training_that_goes_on_longer_parts_at_its_first_further_batch(manifes
     short = dataclasses.replace(side(manifest, "a"), lines=LINES[:2])
     found: Bisection = bisect_runs(short, side(manifest, "b"), shows({})[0])
     assert (found.tensor, found.step, found.batch) == ("length", 2, 2)
+
+
+def bisected(*paths: Path) -> Bisection:
+    first, second = (Side.read(path, read_manifest(path)) for path in paths)
+    return bisect_runs(first, second, None)
+
+
+def test_what_a_checkpoint_alone_keeps_is_named_as_the_tensor_with_the_causes(bench: Bench) -> None:
+    one, other = bench.run().path, bench.run().path
+    alter_part(other, lambda name: name.endswith("data.pkl"), lambda text: text.replace(b"kept", b"Kept"))
+    vouch_for(other, CHECKPOINT)
+    found = bisected(one, other)
+    assert (found.is_bitwise, found.parting, found.step, found.told_by) == (False, None, None, "checkpoint")
+    assert found.tensors == (f"{CHECKPOINT}: kept", f"{CHECKPOINT}: Kept")
+    assert list(bisection_lines(found)) == [
+        f"the trainings are the same to the last bit, and {CHECKPOINT}: kept is not",
+        "  no difference of values, data, code or environment is recorded",
+    ]
+
+
+def test_runs_whose_files_were_altered_are_never_the_same(bench: Bench) -> None:
+    one, other = bench.run().path, bench.run().path
+    (other / WEIGHTS).write_bytes(b"other")
+    found = bisected(one, other)
+    assert not found.is_bitwise
+    first, *_ = bisection_lines(found)
+    assert first.startswith(f"nothing is proven, files were altered: {other.name}: {WEIGHTS} is damaged")
+
+
+def test_of_runs_that_were_broken_off_nothing_is_proven_but_where_a_step_differs(manifest: Manifest) -> None:
+    broken = dataclasses.replace(manifest, status="interrupted")
+    first, second = side(broken, "a"), side(manifest, "b")
+    found = bisect_runs(dataclasses.replace(first, lines=LINES[:2]), second, shows({})[0])
+    assert (found.is_bitwise, found.tensor, found.causes) == (False, "", ())
+    assert list(bisection_lines(found)) == [
+        "nothing is proven: the first run has not come to its end",
+        "  the trainings are the same as far as both go, 2 steps",
+    ]
+    assert bisect_runs(first, side(broken, "b"), None).unproven.endswith("neither run has come to its end")
+    assert bisect_runs(first, side(manifest, "b", rate="0x1p-9"), None).tensor == "rate"
 
 
 def test_an_altered_trace_proves_nothing(bench: Bench) -> None:

@@ -38,6 +38,7 @@ DECOYS = (
         ("after/optimizer/exp_avg/x", 0, "update"),
         ("weights", 9, "update"),
         ("length", 9, "end"),
+        ("checkpoints/last.ckpt: callbacks/EarlyStopping/patience", 0, "kept"),
         ("batch", 9, "end"),
         ("products", 0, "products"),
     ],
@@ -49,6 +50,7 @@ def test_a_tensor_has_its_place_in_the_computation_of_a_step(tensor: str, step: 
 @pytest.mark.parametrize(
     ("tensor", "cause"),
     [
+        ("checkpoints/last.ckpt: callbacks/x", ("inputs", "execution.early_stop_patience")),
         ("batch/index", ("inputs", "training.batch_size")),
         ("batch/input_amplitude", ("data", "train")),
         ("before/generator.x", ("inputs", "seed")),

@@ -57,6 +57,24 @@ def test_runs_whose_files_were_altered_are_never_called_bitwise(bench: Bench) ->
     assert "altered" in found.headline
 
 
+def test_an_altered_file_is_told_before_anything_is_read_from_it(bench: Bench) -> None:
+    one, other = bench.run().path, bench.run().path
+    lines = (other / "trace.jsonl").read_text().replace('"data":"d"', '"data":"d","tensors":5')
+    (other / "trace.jsonl").write_text(lines)
+    assert compared(one, other).headline.startswith(
+        f"nothing is proven, files were altered: {other.name}: trace.jsonl is damaged"
+    )
+
+
+def test_of_runs_that_were_broken_off_nothing_is_proven(bench: Bench) -> None:
+    whole, broken, other = (bench.run(how).path for how in ("complete", "killed", "killed"))
+    found = compared(broken, other)
+    assert not found.is_bitwise
+    assert found.headline == "nothing is proven: neither run has come to its end"
+    assert compared(whole, other).headline == "nothing is proven: the second run has not come to its end"
+    assert compared(broken, whole).headline == "nothing is proven: the first run has not come to its end"
+
+
 def test_a_trace_that_is_no_trace_is_an_error_with_its_place(tmp_path: Path) -> None:
     write_trace(tmp_path / "a", ["0x1p+0", "0x1p-1"])
     write_trace(tmp_path / "b", ["0x1p+0", "0x1p-1"])

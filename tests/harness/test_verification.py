@@ -122,6 +122,22 @@ def test_a_record_that_contradicts_itself_is_never_bitwise_nor_within_a_toleranc
         assert verdict.headline == "differs: the record contradicts itself: a file too many"
 
 
+def test_runs_that_have_not_ended_are_bitwise_only_if_they_collapsed(run: Finished) -> None:
+    def so(status: str) -> Manifest:
+        return replace(changed(run.manifest, status=status), status=status)  # type: ignore[arg-type]
+
+    assert judged(so("collapsed"), so("collapsed")).kind == "bitwise"
+    for status in ("failed", "interrupted"):
+        assert judged(so(status), so(status)).kind == "unfinished"
+        assert judged(so("completed"), so(status)).kind == "unfinished"
+
+
+def test_a_run_that_was_broken_off_after_it_took_another_way_is_diverged(bench: Bench) -> None:
+    first, second = bench.run(), bench.run("drift")
+    broken = replace(second.manifest, status="interrupted")
+    assert verdict_on((first.path, first.manifest), (second.path, broken)).kind == "diverged"
+
+
 def test_a_training_that_took_another_way_is_diverged_at_its_first_step(bench: Bench) -> None:
     first = bench.run()
     second = again(bench, first.path, behaviour="drift", kind="verify")
