@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.code_capture import work_tree
 from harness.compare import Found
 from harness.errors import UserError
 from harness.manifest import read_manifest
-from harness.outcome import read_outcome
+from harness.outcome import ENDED, read_outcome
+from harness.record import attempts_of
 from harness.recorded import (
     Recorded,
     RefusedError,
@@ -21,12 +23,14 @@ from harness.recorded import (
 from harness.run import Finished, Job, carry_out, write_inputs
 from harness.store import (
     BEGUN,
+    JOURNAL,
     MANIFEST,
     OUTCOME,
     PROGRESS,
     append_event,
     hold_run,
     is_held,
+    read_events,
     remove_durably,
 )
 
@@ -35,7 +39,9 @@ if TYPE_CHECKING:
 
 __all__ = ["load_broken_off", "resume"]
 
-_CURE = "--regardless goes on all the same, and the result is then another than that of one unbroken run"
+_REGARDLESS = (
+    "--regardless goes on all the same, and the result is then another than that of one unbroken run"
+)
 
 
 def load_broken_off(run_dir: Path) -> Recorded:
@@ -44,7 +50,8 @@ def load_broken_off(run_dir: Path) -> Recorded:
     Raises
     ------
     UserError
-        The run is running, has come to its end, or was broken off before anything was known of it.
+        The run is running, has come to its end, or was broken off before anything was known of it; or its
+        journal is damaged.
     """
     if is_held(run_dir):
         hold_run(run_dir).release()
@@ -53,15 +60,38 @@ def load_broken_off(run_dir: Path) -> Recorded:
         raise UserError(
             f"{run_dir.name} was broken off before its code and environment were known: run its spec again"
         )
-    return load(run_dir, BEGUN)
+    recorded = load(run_dir, BEGUN)
+    _refuse_a_damaged_journal(run_dir)
+    return recorded
+
+
+def _refuse_a_damaged_journal(run_dir: Path) -> None:
+    # Its attempts enter the manifest when the run has ended, and then it would be too late to find this.
+    events = read_events(run_dir)
+    try:
+        attempts_of(events)
+        is_whole = bool(events) and events[0]["event"] == "created"
+    except (KeyError, TypeError, ValueError):
+        is_whole = False
+    if not is_whole:
+        raise UserError(
+            f"{run_dir / JOURNAL} is damaged: it does not tell how the run was made and started; put it "
+            "back as it was, or run the spec again"
+        )
 
 
 def _refuse_what_has_ended(run_dir: Path) -> None:
     if not (run_dir / MANIFEST).is_file():
         return
     status = read_manifest(run_dir).status
-    if status in {"completed", "collapsed"}:
+    if status in ENDED:
         raise UserError(f"{run_dir.name} is {status}: there is nothing left to do; run it again by rerun")
+
+
+def _cure(recorded: Recorded, root: Path) -> str:
+    commit, now = recorded.manifest.code.commit, work_tree(root)
+    has_moved = None not in {commit, now} and commit != now
+    return (f"git checkout {commit} brings the run's commit back; " if has_moved else "") + _REGARDLESS
 
 
 def resume(
@@ -96,7 +126,14 @@ def resume(
         Data, code or environment are not what they were; nothing in the folder is touched.
     """
     differing = refuse_what_differs(
-        recorded, executor, root, found, verb="continued", cure=_CURE, regardless=regardless, warn=warn
+        recorded,
+        executor,
+        root,
+        found,
+        verb="continued",
+        cure=_cure(recorded, root),
+        regardless=regardless,
+        warn=warn,
     )
     changed = data_problems(recorded, found)
     if changed:  # groups and scales follow from the data, so no state of another scan can go on with them

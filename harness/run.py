@@ -17,7 +17,7 @@ from harness.code_capture import Code, capture_code, copy_code
 from harness.contents import sync_files
 from harness.environment import LOCK_COPY
 from harness.errors import ExitCode
-from harness.manifest import Manifest, RepeatedRun, write_manifest
+from harness.manifest import Manifest, RepeatedRun, read_manifest, write_manifest
 from harness.outcome import Outcome, OutcomeError, disk_fault, plain, read_outcome
 from harness.plan import PASSED_ON, Plan, make_plan
 from harness.record import Circumstances, attempts_of, compose, explained, missing_outcome
@@ -202,10 +202,10 @@ def _surroundings(job: Job, executor: Executor, plan: Plan, path: Path, root: Pa
     environment, lock = executor.environment()
     if lock is not None:
         write_durably(path / LOCK_COPY, lock)
-    created = next(event["time"] for event in read_events(path) if event["event"] == "created")
+    has_begun = (path / BEGUN).is_file()
     around = Circumstances(
         spec=job.spec,
-        created=created,
+        created=read_manifest(path, BEGUN).created if has_begun else read_events(path)[0]["time"],
         code=code,
         environment=environment,
         attempts=(),

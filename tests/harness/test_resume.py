@@ -6,6 +6,7 @@ import dataclasses
 import json
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from harness.recorded import RefusedError, locate_data
 from harness.resume import load_broken_off, resume
 from harness.run import Finished, run
 from harness.store import MANIFEST, hold_run, read_events
-from tests.harness.conftest import Bench
+from tests.harness.conftest import Bench, commit
 from tests.harness.test_road import SPEC, harness, listed, long_spec, manifest, only_run, start, until
 from tests.processes import worker_of
 
@@ -76,12 +77,45 @@ def test_a_run_of_which_nothing_is_known_is_not_continued(bench: Bench) -> None:
         load_broken_off(path)
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda lines: [], id="all of it is gone"),
+        pytest.param(lambda lines: lines[1:], id="its first line is gone"),
+        pytest.param(lambda lines: [*lines, b'{"event": "phase"}\n'], id="a line has no time"),
+        pytest.param(lambda lines: [lines[0], *lines[1:2], b'{"event":"x","time":5}\n'], id="a time is none"),
+    ],
+)
+def test_a_damaged_journal_is_refused_and_nothing_is_lost(
+    bench: Bench, damage: Callable[[list[bytes]], list[bytes]]
+) -> None:
+    path = bench.run("killed").path
+    journal = path / "journal.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    assert json.loads(lines[1])["event"] == "started"
+    journal.write_bytes(b"".join(damage(lines)))
+    before = {file.name: file.read_bytes() for file in path.iterdir() if file.is_file()}
+    with pytest.raises(UserError, match="journal.jsonl is damaged: .* run the spec again"):
+        go_on(bench, path)
+    journal.unlink()
+    with pytest.raises(UserError, match="journal.jsonl is damaged"):
+        go_on(bench, path)
+    del before["journal.jsonl"]
+    assert {file.name: file.read_bytes() for file in path.iterdir() if file.is_file()} == before
+    journal.write_bytes(b"".join(lines))
+    assert go_on(bench, path).manifest.status == "completed"
+
+
 def test_other_code_is_refused_and_nothing_touched_unless_it_is_wanted(bench: Bench) -> None:
     path = bench.run("killed").path
     before = {file.name: file.read_bytes() for file in path.iterdir() if file.is_file()}
     with (bench.root / "harness" / "plan.py").open("a") as file:
         file.write("# another line\n")
     with pytest.raises(RefusedError, match=r"cannot be continued as it was:\n.*harness/plan\.py \(changed\)"):
+        go_on(bench, path)
+    old = read_manifest(path).code.commit
+    commit(bench.root)
+    with pytest.raises(RefusedError, match=f"git checkout {old} brings the run's commit back"):
         go_on(bench, path)
     assert {file.name: file.read_bytes() for file in path.iterdir() if file.is_file()} == before
     go_on(bench, path, regardless=True)
