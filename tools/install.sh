@@ -146,7 +146,7 @@ pip_install --requirement "$work/rest.txt"
 link_checkout
 say "4/4 byte code"
 compile_byte_code
-cp "$0" "$venv/installed.by"
+install -m 644 "$0" "$venv/installed.by"
 paths >"$venv/installed.paths"
-cp "$lock" "$venv/installed.lock"
+install -m 644 "$lock" "$venv/installed.lock"
 say "ready"

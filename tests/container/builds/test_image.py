@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import os
 import re
 import subprocess
+from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +17,7 @@ from harness.image_build import build_arguments
 from harness.image_files import baked_record, image_entries, packages_in
 from harness.images import connect, identify
 from tests.container.compose_kit import ROOT, Checkout
+from tests.container.unwanted import UNWANTED
 
 pytestmark = pytest.mark.container
 SITE = "opt/ptychopinn/venv/lib/python3.11/site-packages"
@@ -34,28 +39,40 @@ def git(checkout: Checkout, *words: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
+def plain(packages: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    return sorted((name.replace(".", "-"), version) for name, version in packages)
+
+
+def pins(target: str) -> list[tuple[str, str]]:
+    """Return names and versions in a lock, as it is for Linux."""
+    locked = (ROOT / "docker" / f"requirements-{target}.lock").read_text(encoding="utf-8")
+    line = r'^([a-z0-9._-]+)==(\S+)(?: ; sys_platform != "darwin")? \\$'
+    return plain(re.findall(line, locked, flags=re.MULTILINE))
+
+
+def test_the_bill_of_materials_names_every_package_of_the_lock_once(
+    checkout: Checkout, tmp_path: Path
+) -> None:
+    # Beside other checkouts' tool, whose place would be another folder for every one.
+    command = ["make", "sbom", f"SBOM_VENV={tmp_path / 'tool'}"]
+    done = subprocess.run(command, cwd=checkout.path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for target in ("cpu", "cuda"):
+        bill = json.loads((checkout.path / "build" / f"sbom-{target}.json").read_text(encoding="utf-8"))
+        assert plain((one["name"], one["version"]) for one in bill["components"]) == pins(target)
+
+
 def test_no_compiler_and_no_cache_is_in_the_image_and_no_installer_and_no_wheel_in_our_part_of_it(
     checkout: Checkout,
 ) -> None:
     client = connect()
     identity = identify(client, f"{checkout.image}:cpu")
     entries = image_entries(client, identity.id)
-    unwanted = re.compile(
-        r"(.*/)?(gcc|cc|c\+\+|g\+\+|clang|make|git)(-[\d.]+)?"
-        r"|.*/\.cache/.+|var/cache/apt/.+\.deb|var/lib/apt/lists/.+_Packages.*|root/\..*/.+"
-        r"|opt/ptychopinn/(.*/)?(pip[\d.]*(/.*)?|[^/]*\.whl)"  # the official base has a pip of its own
-    )
-    files = [path for path, entry in entries.items() if entry.kind == "file"]
-    assert [path for path in files if unwanted.fullmatch(path)] == []
+    files = [path for path, entry in entries.items() if entry.kind in {"file", "link"}]
+    assert [path for path in files if UNWANTED.fullmatch(path)] == []
     assert f"{SITE}/torch/__pycache__/__init__.cpython-311.pyc" in entries
     assert "opt/ptychopinn/src/harness/__pycache__/cli.cpython-311.pyc" in entries
-    locked = (ROOT / "docker" / "requirements-cpu.lock").read_text(encoding="utf-8")
-    line = r'^([a-z0-9._-]+)==(\S+)(?: ; sys_platform != "darwin")? \\$'
-    pins = dict(re.findall(line, locked, flags=re.MULTILINE))
-    installed = packages_in(entries)
-    assert {name.replace(".", "-"): version for name, version in installed.items()} == {
-        name.replace(".", "-"): version for name, version in pins.items()
-    }
+    assert sorted(plain(packages_in(entries).items())) == pins("cpu")
     writable = [
         path for path, entry in entries.items() if entry.uid or (entry.mode & 0o022 and entry.kind == "file")
     ]
@@ -125,9 +142,16 @@ def test_a_wheel_with_one_byte_changed_is_refused(checkout: Checkout) -> None:
     assert subprocess.run(listed, capture_output=True, text=True, check=True).stdout == ""
 
 
-def test_a_build_without_a_cache_has_the_content_of_the_cached_one(checkout: Checkout) -> None:
-    again = f"{checkout.image}:again"
-    done = checkout.harness("image", "build", "--no-cache", "--tag", again)
-    assert done.returncode == 0, done.stderr
-    compared = checkout.harness("image", "compare", f"{checkout.image}:cpu", again)
-    assert (compared.returncode, compared.stdout[:13]) == (0, "same content:"), compared.stdout
+def test_two_builds_without_a_cache_from_checkouts_of_two_people_have_one_content(
+    checkout: Checkout, tmp_path: Path
+) -> None:
+    elsewhere = dataclasses.replace(Checkout.copy(tmp_path / "another place"), image=checkout.image)
+    for path in elsewhere.path.rglob("*"):  # as under umask 077, some years ago
+        path.chmod(path.stat().st_mode & 0o700)
+        os.utime(path, (1_500_000_000, 1_500_000_000))
+    for built, tag in ((checkout, "again"), (elsewhere, "elsewhere")):
+        done = built.harness("image", "build", "--no-cache", "--tag", f"{built.image}:{tag}")
+        assert done.returncode == 0, done.stderr
+    for one, other in (("again", "elsewhere"), ("cpu", "again")):
+        compared = checkout.harness("image", "compare", *(f"{checkout.image}:{tag}" for tag in (one, other)))
+        assert (compared.returncode, compared.stdout[:13]) == (0, "same content:"), compared.stdout
