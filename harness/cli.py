@@ -154,7 +154,7 @@ def rerun_command(is_restored: bool, **choice: Any) -> ExitCode:
     verdict = verdict_on((recorded.path, recorded.manifest), (finished.path, finished.manifest))
     click.echo(f"{'compared':<11}{verdict.headline}")
     report_parting(recorded.path, finished.path)
-    return rerun_exit_code(recorded.manifest.compared, finished)
+    return rerun_exit_code(recorded.manifest, finished, verdict)
 
 
 @cli.command("verify", short_help="Train RUN again and judge: bitwise, or what differs.")

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from harness.adapted import with_data, with_image
 from harness.compare import Found
 from harness.errors import ExitCode
-from harness.manifest import RepeatedRun
+from harness.manifest import Manifest, RepeatedRun
 from harness.recorded import Recorded, code_held, refuse_what_differs
 from harness.run import Finished, Job, exit_code, run
-from harness.verdict import judge
+from harness.verdict import Verdict
 
 if TYPE_CHECKING:
     from harness.executors.base import Executor
@@ -96,16 +96,17 @@ def job_again(
     return Job(resolved, recorded.manifest.spec, inputs, origin, code_held(recorded, executor, root))
 
 
-def rerun_exit_code(recorded: Mapping[str, Any], finished: Finished) -> ExitCode:
+def rerun_exit_code(recorded: Manifest, finished: Finished, verdict: Verdict) -> ExitCode:
     """Return the exit code of a re-run: that of any run, but 3 when both came to an end and results differ.
 
     Parameters
     ----------
     recorded
-        The compared facts of the run that was repeated.
+        What the run that was repeated has recorded.
     finished
         The re-run.
+    verdict
+        What was judged of the two.
     """
-    again = finished.manifest.compared
-    have_ended = {recorded["status"], again["status"]} <= {"completed", "collapsed"}
-    return exit_code(finished) if not have_ended or judge(recorded, again).is_bitwise else ExitCode.DIFFERS
+    have_ended = {recorded.status, finished.manifest.status} <= {"completed", "collapsed"}
+    return exit_code(finished) if not have_ended or verdict.is_bitwise else ExitCode.DIFFERS

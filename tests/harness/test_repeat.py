@@ -20,6 +20,7 @@ from harness.repeat import repeat, rerun_exit_code
 from harness.run import Finished
 from harness.store import file_digest
 from harness.verdict import judge
+from harness.verification import verdict_on
 from tests.harness.conftest import Bench, StandInExecutor, commit, write_scan
 from tests.harness.test_manifest import flip
 
@@ -312,4 +313,16 @@ def test_a_rerun_that_ends_with_another_result_than_the_run_has_an_exit_code_of_
     bench: Bench, first: str, second: str, code: int
 ) -> None:
     run = bench.run(first)
-    assert rerun_exit_code(run.manifest.compared, again(bench, run.path, behaviour=second)) == code
+    repeated = again(bench, run.path, behaviour=second)
+    verdict = verdict_on((run.path, run.manifest), (repeated.path, repeated.manifest))
+    assert rerun_exit_code(run.manifest, repeated, verdict) == code
+
+
+def test_a_rerun_that_differs_in_what_a_checkpoint_keeps_beside_the_weights_differs(bench: Bench) -> None:
+    run = bench.run()
+    repeated = again(bench, run.path)
+    verdict = verdict_on((run.path, run.manifest), (repeated.path, repeated.manifest))
+    part = "checkpoints/last.ckpt: callbacks/EarlyStopping/patience"
+    other = replace(verdict, results=(part,))
+    assert (verdict.is_bitwise, other.is_bitwise) == (True, False)
+    assert rerun_exit_code(run.manifest, repeated, other) == 3
