@@ -42,18 +42,13 @@ def open_durably(path: Path) -> Iterator[BinaryIO]:
 
 def sync_folder(folder: Path) -> None:
     """Make a folder's entries durable, so that a renamed file survives a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    _sync(folder)
 
 
 def sync_file(path: Path) -> None:
     """Make what was written to a file durable, and its name."""
-    with path.open("rb") as stream:
-        os.fsync(stream.fileno())
-    sync_folder(path.parent)
+    _sync(path)
+    _sync(path.parent)
 
 
 def sync_tree(folder: Path) -> None:
@@ -61,5 +56,13 @@ def sync_tree(folder: Path) -> None:
     for parent, _, names in os.walk(folder):
         for path in (Path(parent, name) for name in names):
             if path.is_file() and not path.is_symlink():
-                sync_file(path)
-        sync_folder(Path(parent))
+                _sync(path)
+        _sync(Path(parent))
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
