@@ -61,7 +61,7 @@ def run_command(runs_dir: Path, max_restarts: int, required: tuple[str, ...], **
     from harness.gate import read_requirements, unmet
 
     demands = read_requirements(required)
-    executor, spec, resolved, inputs = resolve_spec(may_download=True, **choice)
+    executor, spec, resolved, inputs = resolve_spec(is_to_run=True, **choice)
     from harness.run import Job, run  # after the spec is known to be sound
     from harness.screen import watching
 

@@ -43,7 +43,7 @@ def resolve_spec(
     device: str | None,
     data_dirs: tuple[Path, ...],
     executor_name: str | None,
-    may_download: bool = False,
+    is_to_run: bool = False,
 ) -> tuple[Executor, RunSpec, ResolvedRun, Mapping[str, str]]:
     from harness.spec import read_spec
 
@@ -51,12 +51,12 @@ def resolve_spec(
     from harness.placing import executor_for_spec  # the text is YAML, so it is worth loading what judges it
     from harness.resolve import resolve
 
-    executor = executor_for_spec(spec, executor_name)
+    executor = executor_for_spec(spec, executor_name, is_to_run=is_to_run)
     resolution = resolve(
         spec,
         executor.inventory(),
         data_dirs=folders_for_data(data_dirs),
-        fetch=fetcher_of_data(may_download=may_download),
+        fetch=fetcher_of_data(may_download=is_to_run),
     )
     for note in resolution.run.notes:
         tell_note(note)
@@ -129,7 +129,7 @@ def run_twice(runs_dir: Path, data_dirs: tuple[Path, ...], **choice: Any) -> tup
     from harness.run import Job, run
     from harness.screen import watching
 
-    executor, spec, resolved, inputs = resolve_spec(data_dirs=data_dirs, may_download=True, **choice)
+    executor, spec, resolved, inputs = resolve_spec(data_dirs=data_dirs, is_to_run=True, **choice)
     with watching() as look:
         first = run(Job(resolved, spec.text, inputs), executor, runs_dir, root=source_root(), look=look)
     if first.manifest.status != "completed":
@@ -274,7 +274,9 @@ def bisect_two(
         run = recorded[side.path]
         try:
             if side.path not in stages:
-                executor = executor_for_run(side.name, run.manifest, None, None, tell_note)
+                executor = executor_for_run(
+                    side.name, run.manifest, None, None, tell_note, is_restored=restores
+                )
                 found = locate_data(run, folders_for_data(data_dirs), fetcher_of_data(may_download=False))
                 stages[side.path] = set_stage(
                     run, executor, found, root=source_root(), cache=cache_folder(), restores=restores

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ __all__ = ["executor_for_run", "executor_for_spec"]
 _LOCAL, _CONTAINER = "local", "docker"
 
 
-def executor_for_spec(spec: RunSpec, name: str | None) -> Executor:
+def executor_for_spec(spec: RunSpec, name: str | None, *, is_to_run: bool = True) -> Executor:
     """Return the executor of a spec.
 
     Parameters
@@ -34,22 +35,32 @@ def executor_for_spec(spec: RunSpec, name: str | None) -> Executor:
         The spec; an image in it asks for a container.
     name
         Name of an executor; None leaves it to the spec.
+    is_to_run
+        Whether a worker is to be started there; else only questions are asked.
 
     Raises
     ------
     UserError
-        There is no engine that can be used, or it does not hold the image.
+        There is no engine that can be used, or it does not hold the image; or no worker could start.
     """
     image = str(spec.get("container.image", "none"))
     made: Executor = EXECUTORS[name or (_LOCAL if image == "none" or _is_inside() else _CONTAINER)]()
     if not isinstance(made, ImageExecutor):
+        if is_to_run:
+            _demand_torch()
         return made
     wanted = _image_for(str(spec.get("execution.accelerator", "cpu"))) if image == "none" else image
     return made.in_image(wanted)
 
 
 def executor_for_run(
-    run: str, manifest: Manifest, name: str | None, image: str | None, warn: Callable[[str], None]
+    run: str,
+    manifest: Manifest,
+    name: str | None,
+    image: str | None,
+    warn: Callable[[str], None],
+    *,
+    is_restored: bool = False,
 ) -> Executor:
     """Return the executor that repeats a run: where it was made, in the image it was made in.
 
@@ -65,11 +76,14 @@ def executor_for_run(
         Another image, as in ``container.image``; None leaves it to the run.
     warn
         Told when the run was made in an image that did not know its own id, as under compose.
+    is_restored
+        Whether the run's own environment is rebuilt where another is here.
 
     Raises
     ------
     UserError
-        There is no engine that can be used, or it no longer holds the image, or `image` is a mere tag.
+        There is no engine that can be used, or it no longer holds the image, or `image` is a mere tag; or no
+        worker could start.
     """
     if image is not None and not re.fullmatch(IMAGE_CHOICE, image):
         raise UserError(
@@ -90,6 +104,8 @@ def executor_for_run(
             raise UserError(
                 f"--image is {image}, but the executor {made.name!r} uses no container: leave it out"
             )
+        if not is_restored:
+            _demand_torch()
         return made
     if image is not None or was is None:
         return made.in_image(image or _image_for(str(manifest.resolved["execution.accelerator"].value)))
@@ -112,6 +128,15 @@ def _way_back(run: str, manifest: Manifest, was: ImageIdentity) -> str:
         f"made beside it, if any (build id {(was.build_id or 'none')[:12]}), and repeat the run there with "
         f"--image {target}, which compares packages and sources by their content"
     )
+
+
+def _demand_torch() -> None:
+    """Refuse before anything is written; found, not imported, because the host side never imports torch."""
+    if importlib.util.find_spec("torch") is None:
+        raise UserError(
+            "this environment has no torch, so nothing can run in it: add --executor docker, or use the "
+            "environment that `make env` makes (. .venv/bin/activate)"
+        )
 
 
 def _image_for(accelerator: str) -> str:

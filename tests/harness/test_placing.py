@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 
 import pytest
 
+from harness.cli import main
 from harness.compare import environment_differences
 from harness.errors import UserError
 from harness.executors import EXECUTORS
@@ -77,6 +79,36 @@ def test_a_run_of_a_container_that_recorded_no_image_is_repeated_natively_with_a
         "--executor docker takes the image of this checkout"
     ]
     assert executor_for_run("run-1", composed, "local", None, silent).name == "local"
+
+
+@pytest.mark.parametrize(
+    ("verb", "behaviour", "rest"),
+    [
+        ("run", "complete", ()),
+        ("rerun", "complete", ()),
+        ("verify", "complete", ()),
+        ("refine", "complete", ()),
+        ("reconstruct", "complete", ("scan.npz",)),
+        ("resume", "killed", ()),
+    ],
+)
+def test_without_torch_a_native_run_is_refused_with_the_cure_before_anything_is_written(
+    bench: Bench,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    verb: str,
+    behaviour: str,
+    rest: tuple[str, ...],
+) -> None:
+    subject = bench.spec if verb == "run" else bench.run(behaviour).path
+    before = sorted(bench.spec.parent.rglob("*"))
+    monkeypatch.setitem(sys.modules, "torch", None)  # Python's own way to say that there is none
+    assert main([verb, str(subject), *rest, "--runs-dir", str(bench.runs)]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("this environment has no torch, so nothing can run in it: add --executor docker")
+    assert len(said.splitlines()) == 1
+    assert sorted(bench.spec.parent.rglob("*")) == before
+    assert main(["plan", str(bench.spec)]) == 0
 
 
 class EmptyEngine(LocalExecutor):
