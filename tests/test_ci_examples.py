@@ -34,34 +34,33 @@ def commands() -> list[str]:
 
 
 def compose_runs() -> list[list[str]]:
-    """Every `docker compose run`, as words from the service on; `--entrypoint` stands before it."""
+    """Every `docker compose run`, as words from the service on."""
     found = []
     for command in commands():
         if "docker compose run" in command:
             words = shlex.split(command.partition("docker compose run")[2])
-            found.append([word for word in words if word not in {"--rm", "-T", "--entrypoint", ENTRYPOINT}])
+            found.append([word for word in words if word not in {"--rm", "-T"}])
     return found
 
 
 def test_every_service_that_an_example_names_is_there() -> None:
     assert {words[0] for words in compose_runs()} <= set(SERVICES)
-    assert {"train", "verify", "test"} <= {words[0] for words in compose_runs()}
+    assert {"train", "verify", "harness", "test"} <= {words[0] for words in compose_runs()}
 
 
-def test_what_runs_in_place_of_a_services_command_goes_through_the_entrypoint() -> None:
+def test_every_service_goes_through_the_entrypoint_and_no_example_needs_to_name_it() -> None:
     assert (ROOT / "docker" / "entrypoint.sh").is_file()
-    assert SERVICES["train"]["entrypoint"][0] == ENTRYPOINT
-    for command in commands():
-        assert ("--entrypoint" in command) == ("harness golden" in command)
+    assert {service["entrypoint"][0] for service in SERVICES.values()} == {ENTRYPOINT}
+    assert not any("--entrypoint" in command for command in commands())
 
 
 @pytest.mark.parametrize("system", ["github-actions.yml", "gitlab-ci.yml"])
 def test_both_hold_the_run_against_its_golden_with_options_that_there_are(system: str) -> None:
     text = (ROOT / "docs" / "ci" / system).read_text()
-    assert "harness golden check runs/ci.yaml" in text
+    assert "golden check runs/ci.yaml" in text
     known = CliRunner().invoke(cli, ["golden", "check", "--help"]).output
-    (golden,) = {tuple(words[2:]) for words in compose_runs() if "golden" in words}
-    assert golden[:3] == ("golden", "check", "runs/ci.yaml")
+    (golden,) = {tuple(words) for words in compose_runs() if "golden" in words}
+    assert golden[:4] == ("harness", "golden", "check", "runs/ci.yaml")
     assert all(option in known for option in golden if option.startswith("--"))
 
 

@@ -27,8 +27,8 @@ def test_the_file_follows_the_compose_specification() -> None:
 
 def test_there_is_a_service_for_every_verb_and_a_twin_for_graphics_cards() -> None:
     assert set(SERVICES) == {
-        *("train", "fetch", "rerun", "verify", "reconstruct", "test"),
-        *("train-cuda", "rerun-cuda", "verify-cuda", "reconstruct-cuda"),
+        *("train", "fetch", "resume", "rerun", "verify", "reconstruct", "harness", "test"),
+        *("train-cuda", "resume-cuda", "rerun-cuda", "verify-cuda", "reconstruct-cuda", "harness-cuda"),
     }
     for name, service in SERVICES.items():
         is_twin = name.endswith("-cuda")
@@ -46,6 +46,7 @@ def test_training_on_a_graphics_card_asks_for_it_whatever_the_spec_says_and_repe
     assert verbs.pop("train-cuda") == ["harness", "run", "--device", "cuda"]
     assert verbs.pop("reconstruct-cuda") == ["harness", "reconstruct", "--device", "cuda"]
     assert verbs.pop("train") == ["harness", "run"]
+    assert verbs.pop("harness") == verbs.pop("harness-cuda") == ["harness"]
     assert verbs == {name: ["harness", name.removesuffix("-cuda")] for name in verbs}
     assert SERVICES["train-cuda"]["command"] == SERVICES["train"]["command"]
 
