@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from harness.called import called, shown
 from harness.code_capture import source_root
 from harness.commands import (
     bisect_two,
@@ -133,7 +134,7 @@ def new_command(scan: Path, output: Path | None) -> None:
     from harness.new_spec import write_spec
 
     written = write_spec(scan, output, lambda sentence: click.echo(f"note: {sentence}", err=True))
-    click.echo(f"wrote {written}; next: harness run {written}")
+    click.echo(f"wrote {written}; next: {called('run', written)}")
 
 
 @cli.command("rerun", short_help="Run RUN once more, from its folder alone.")
@@ -178,7 +179,7 @@ def verify_command(files_only: bool, **choice: Any) -> ExitCode:
     )
     _print(verification_lines(verdict))
     report_parting(recorded.path, finished.path)
-    click.echo(f"repeated in {finished.path}")
+    click.echo(f"repeated in {shown(finished.path)}")
     return verification_exit_code(verdict)
 
 
@@ -294,6 +295,6 @@ def main(arguments: list[str] | None = None) -> int:
         click.echo(f"the Docker engine refused: {last_words(error)}; see its log", err=True)
         return int(ExitCode.BAD_INPUT)
     except OSError as error:  # a full or broken disk; what a user named wrongly was refused before
-        cure = "mend it and try again; `harness resume` continues a run that had begun"
+        cure = f"mend it and try again; `{called('resume')}` continues a run that had begun"
         click.echo(f"the operating system refused ({error}): {cure}", err=True)
         return int(ExitCode.RUN_FAILED)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.called import called
 from harness.code_capture import source_root
 from harness.errors import ExitCode, HarnessError, UserError
 from harness.given import fetcher_of_data, folders_for_data, tell_note
@@ -122,7 +123,8 @@ def repeat_run(
 def _refuse_what_did_not_end(recorded: Recorded) -> None:
     status, name = recorded.manifest.status, recorded.path.name
     if status in {"interrupted", "failed"}:
-        raise UserError(f"{name} is {status}, so there is no end to verify: continue it by `harness resume`")
+        cure = called("resume", recorded.path)
+        raise UserError(f"{name} is {status}, so there is no end to verify: continue it by `{cure}`")
 
 
 def run_twice(runs_dir: Path, data_dirs: tuple[Path, ...], **choice: Any) -> tuple[Finished, Finished | None]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from harness.called import called
 from harness.commands import close_run, run_twice
 from harness.errors import ExitCode, HarnessError
 from harness.options import runs_dir_option, spec_options
@@ -55,13 +56,13 @@ def way_to_accept(
         it in `runs_dir` is: with a file of nothing but the new golden, the others would be lost.
     """
     changed = (word for one in sets for word in ("--set", one))
-    words = ["harness", "golden", "accept", str(spec_path), *changed]
+    words = ["golden", "accept", str(spec_path), *changed]
     kept, before = _kept_in(spec_path, golden_file), ""
     folder = next(place for place in kept.absolute().parents if place.exists())
     if runs_dir is not None and not os.access(folder, os.W_OK):
         golden_file = runs_dir / kept.name
         before = f"{shlex.join(['cp', str(kept), str(golden_file)])} && " if kept.exists() else ""
-    return before + shlex.join([*words, *(["--golden", str(golden_file)] if golden_file else [])])
+    return before + called(shlex.join([*words, *(["--golden", str(golden_file)] if golden_file else [])]))
 
 
 @golden.command("check", short_help="Run SPEC twice and compare it with its golden.")

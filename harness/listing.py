@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from harness.called import shown
 from harness.errors import UserError
 from harness.lookup import run_folders
 from harness.manifest import DamagedError, Manifest, read_manifest
@@ -46,7 +47,7 @@ def show_lines(path: Path) -> Iterator[str]:
         yield from table(_manifest_rows(path, read_manifest(path)))
         return
     facts = summary(path)
-    known = [("status", facts["status"]), ("name", facts["name"]), ("folder", str(path))]
+    known = [("status", facts["status"]), ("name", facts["name"]), ("folder", shown(path))]
     yield from table(iter([*known, *onward(path, facts["status"])]))
     for event in read_events(path):
         more = {name: value for name, value in event.items() if name not in {"event", "time"}}
@@ -57,7 +58,7 @@ def _manifest_rows(path: Path, manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield "status", manifest.status + (f": {manifest.error}" if manifest.error else "")
     yield "name", manifest.name
     yield "created", manifest.created
-    yield "folder", str(path)
+    yield "folder", shown(path)
     if manifest.rerun_of is not None:
         label = "refines" if manifest.rerun_of.kind == "refine" else "repeats"
         yield label, f"{manifest.rerun_of.run} ({manifest.rerun_of.kind})"

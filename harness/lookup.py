@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Iterator
 from pathlib import Path
 
+from harness.called import called
 from harness.errors import UserError
 from harness.store import JOURNAL, MANIFEST
 
@@ -37,5 +38,5 @@ def find_run(run: str, runs_dir: Path) -> Path:
     names = [path.name for path in run_folders(runs_dir)]
     begun = [name for name in names if run and name.startswith(run)]
     near = begun[-1:] or difflib.get_close_matches(run, names, n=1)
-    hint = f", did you mean {near[0]!r}?" if near else ": see `harness list`"
+    hint = f", did you mean {near[0]!r}?" if near else f": see `{called('list')}`"
     raise UserError(f"there is no run {run!r}, neither as a folder nor in {runs_dir}{hint}")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.called import called
 from harness.code_capture import work_tree
 from harness.compare import Found
 from harness.errors import UserError
@@ -85,7 +86,8 @@ def _refuse_what_has_ended(run_dir: Path) -> None:
         return
     status = read_manifest(run_dir).status
     if status in ENDED:
-        raise UserError(f"{run_dir.name} is {status}: there is nothing left to do; run it again by rerun")
+        cure = called("rerun", run_dir)
+        raise UserError(f"{run_dir.name} is {status}: there is nothing left to do; run it again by `{cure}`")
 
 
 def _cure(recorded: Recorded, root: Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import shlex
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
+from harness.called import called, shown
 from harness.progress import read_progress
 from harness.store import BEGUN, MANIFEST
 
@@ -210,14 +210,14 @@ def picture_of(finished: Finished) -> Path | None:
 
 def closing_lines(finished: Finished) -> Iterator[tuple[str, str]]:
     """Yield what a person wants to know of an ended run, as label and text."""
-    manifest, path = finished.manifest, _short(finished.path)
+    manifest, path = finished.manifest, shown(finished.path)
     yield "status", manifest.status + (f": {manifest.error}" if manifest.error else "")
     picture = picture_of(finished)
     if picture is not None:
-        yield "picture", _short(picture)
+        yield "picture", shown(picture)
     comparison = finished.path / "products" / "comparison.png"
     if comparison.is_file():
-        yield "pictures", _short(comparison)
+        yield "pictures", shown(comparison)
     quality = figures(manifest.metrics)
     if quality:
         yield "quality", quality
@@ -248,19 +248,12 @@ def onward(run_dir: Path, status: str) -> Iterator[tuple[str, str]]:
     run_dir, status
         Its folder, and how it ended; of one that was broken off there is nothing yet to verify.
     """
-    run, is_broken_off = shlex.quote(_short(run_dir)), status in {"interrupted", "failed"}
-    if is_broken_off and (run_dir / BEGUN).is_file():
-        yield "continue", f"harness resume {run}"
+    if status in {"interrupted", "failed"} and (run_dir / BEGUN).is_file():
+        yield "continue", called("resume", run_dir)
     if (run_dir / MANIFEST).is_file():
-        yield "again", f"harness rerun {run}"
+        yield "again", called("rerun", run_dir)
     if status in {"completed", "collapsed"}:
-        yield "check", f"harness verify {run}"
-
-
-def _short(path: Path) -> str:
-    with contextlib.suppress(ValueError):
-        return str(path.relative_to(Path.cwd()))
-    return str(path)
+        yield "check", called("verify", run_dir)
 
 
 def print_closing(finished: Finished, stream: TextIO | None = None) -> None:

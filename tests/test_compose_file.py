@@ -12,6 +12,8 @@ import jsonschema
 import pytest
 import yaml
 
+from harness.called import CALLED_AS
+
 ROOT = Path(__file__).parents[1]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
@@ -65,6 +67,13 @@ def test_every_service_is_hermetic_and_only_fetch_has_a_network(name: str) -> No
     writable = [mount["target"] for mount in service["volumes"] if not mount.get("read_only")]
     expected = {"fetch": ["/opt/ptychopinn/data"], "test": []}
     assert writable == expected.get(name, ["/opt/ptychopinn/src/runs/_out"])
+
+
+def test_every_service_says_how_it_is_called_but_that_of_the_tests_which_expect_no_container() -> None:
+    for name, service in SERVICES.items():
+        expected = "harness-cuda" if name.endswith("-cuda") else "harness"
+        said = service["environment"].get(CALLED_AS)
+        assert said == (None if name == "test" else f"docker-compose run --rm {expected}")
 
 
 def test_every_folder_that_is_mounted_exists_in_git() -> None:

@@ -196,7 +196,8 @@ def test_show_tells_a_person_what_the_run_was(bench: Bench, capsys: pytest.Captu
     path = bench.run().path
     assert harness(bench, "show", str(path)) == 0
     printed = capsys.readouterr().out
-    for part in ("completed", "scan.npz", "checkpoints/last.ckpt", "phase correlation 0.900", "portable"):
+    parts = ("completed", "scan.npz", "checkpoints/last.ckpt", "phase correlation 0.900", "portable")
+    for part in (*parts, f"folder        {path}\n"):
         assert part in printed
 
 
@@ -226,7 +227,8 @@ def test_show_names_the_command_that_continues_a_run_that_was_broken_off(
     assert harness(bench, "show", str(path)) == 0
     assert f"continue      harness resume {path}\n" in capsys.readouterr().out
     assert harness(bench, "verify", str(path)) == 2
-    assert f"{path.name} is failed, so there is no end to verify" in capsys.readouterr().err
+    assert f"{path.name} is failed, so there is no end to verify" in (said := capsys.readouterr().err)
+    assert said.endswith(f"continue it by `harness resume {path}`\n")
     (path / "manifest.json").unlink()  # as after the death of the host
     assert harness(bench, "show", str(path)) == 0
     printed = capsys.readouterr().out
@@ -327,3 +329,4 @@ def test_a_real_run_is_rerun_and_verified_to_the_last_bit(tmp_path: Path, plante
     (tmp_path / "spec.yaml").unlink()
     answer = call("verify", first["path"], TZ="Asia/Tokyo", LANG="tr_TR.UTF-8", PYTHONHASHSEED="7")
     assert (answer.returncode, answer.stdout.splitlines()[0]) == (0, "bitwise")
+    assert answer.stdout.splitlines()[-1].startswith("repeated in runs/_out/real-")

@@ -56,8 +56,12 @@ def test_a_run_whose_host_died_goes_on_too(bench: Bench) -> None:
 
 
 def test_a_run_that_has_ended_is_not_continued(bench: Bench) -> None:
-    with pytest.raises(UserError, match=r"is completed: there is nothing left to do; run it again by rerun"):
-        load_broken_off(bench.run().path)
+    path = bench.run().path
+    with pytest.raises(UserError) as refused:
+        load_broken_off(path)
+    assert str(refused.value) == (
+        f"{path.name} is completed: there is nothing left to do; run it again by `harness rerun {path}`"
+    )
 
 
 def test_a_running_run_is_not_continued(bench: Bench) -> None:

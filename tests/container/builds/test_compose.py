@@ -93,6 +93,15 @@ def test_a_compose_run_and_its_repetition_have_the_bits_of_a_native_run_and_the_
         assert owners_in(repeated) == {(uid, uid)}
         assert manifest_of(checkout.runs, repeated.name)["status"] == "completed"
         assert manifest_of(checkout.runs, repeated.name)["compared"] == found["compared"]
+    # In a container like theirs, by the very words that the screens name.
+    here, called = f"runs/_out/{run.name}", "docker-compose run --rm harness"
+    assert f"again      {called} rerun {here}\ncheck      {called} verify {here}\n" in done.stdout
+    assert f"repeated in runs/_out/{repeated.name}\n" in again.stdout
+    compared = checkout.compose("run", "--rm", "-T", "harness", "compare", here, repeated.name)
+    assert (compared.returncode, compared.stdout.splitlines()[-1:]) == (0, ["bitwise"]), compared.stderr
+    refused = checkout.compose("run", "--rm", "-T", "resume", run.name)
+    assert refused.returncode == 2
+    assert f"there is nothing left to do; run it again by `{called} rerun {here}`" in refused.stderr
 
 
 def within_reach(bait: Bait) -> dict[str, str]:
