@@ -23,6 +23,7 @@ __all__ = [
     "ingredients",
     "parse_record",
     "read_build_record",
+    "stale",
 ]
 
 IMAGE_ROOT = Path("/opt/ptychopinn")
@@ -32,6 +33,9 @@ RECORD = IMAGE_ROOT / "build.json"
 
 TARGETS: Mapping[str, str] = {"cpu": "cpu", "cuda": "cuda", "test": "dev"}
 """Targets of the Dockerfile, and the lock that each is made from."""
+
+_SERVICES = {"cpu": "train", "cuda": "train-cuda", "test": "test"}
+"""A service of docker-compose.yml that has the image of a target."""
 
 _HOLDS_SOURCES = {"cpu", "cuda"}
 """The image of the tests holds only their environment; it tests the checkout that is mounted."""
@@ -126,8 +130,8 @@ def read_build_record() -> BuildRecord | None:
     return parse_record(RECORD.read_bytes()) if is_inside and RECORD.is_file() else None
 
 
-def _stale(built: BuildRecord, checkout: Path) -> str | None:
-    """Say how a checkout differs from what the image was made from; None where it does not."""
+def stale(built: BuildRecord, checkout: Path) -> str | None:
+    """Say how a checkout differs from what an image was made from, and the cure; None where it does not."""
     try:
         now = _record(checkout, built.target)
     except OSError as error:
@@ -139,9 +143,10 @@ def _stale(built: BuildRecord, checkout: Path) -> str | None:
     )
     named = ", ".join(changed[:_MOST_NAMED])
     more = f" and {len(changed) - _MOST_NAMED} more" if len(changed) > _MOST_NAMED else ""
+    service = _SERVICES[built.target]
     return (
         f"this image is older or newer than the checkout ({named}{more} differ): "
-        f"rebuild it with `docker-compose build`, or `harness image build --target {built.target}`"
+        f"rebuild it with `docker-compose build {service}`, or `harness image build --target {built.target}`"
     )
 
 
@@ -154,7 +159,7 @@ def main(arguments: list[str]) -> int:
             return 0
         case ["check", root]:
             built = read_build_record()
-            problem = "this is no image" if built is None else _stale(built, Path(root))
+            problem = "this is no image" if built is None else stale(built, Path(root))
             if problem is None:
                 return 0
             sys.stderr.write(f"harness: {problem}\n")

@@ -11,7 +11,8 @@ from harness.build_id import TARGETS, build_id
 from harness.code_capture import work_tree
 from harness.errors import HarnessError, UserError
 from harness.image_files import baked_record
-from harness.images import REPOSITORY, ImageIdentity, engine_errors, identify, last_words
+from harness.images import ImageIdentity, engine_errors, identify, last_words
+from harness.site import repository, site_settings
 
 if TYPE_CHECKING:
     from docker.client import DockerClient
@@ -34,10 +35,7 @@ def build_arguments(root: Path, environ: Mapping[str, str]) -> dict[str, str]:
     environ
         The caller's environment.
     """
-    file = root / ".env"
-    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-    pairs = (re.fullmatch(r"\s*(?:export\s+)?(\w+)\s*=\s*(['\"]?)(.*?)\2\s*", line) for line in lines)
-    known = {**{pair[1]: pair[3] for pair in pairs if pair is not None}, **environ}
+    known = site_settings(root, environ)
     pinned = re.search(r"^ARG BASE_IMAGE=(\S+)$", (root / "Dockerfile").read_text("utf-8"), re.MULTILINE)
     if pinned is None:
         raise UserError(f"{root / 'Dockerfile'} has no line ARG BASE_IMAGE=...: restore it")
@@ -73,7 +71,7 @@ def build_image(
     arguments
         From :func:`build_arguments`.
     tag
-        Its name; by default the target's.
+        Its name; by default the target's among the checkout's images.
     no_cache
         Build every step anew.
     show
@@ -92,7 +90,7 @@ def build_image(
         raise UserError(f"there is no Dockerfile in {root}: images are built from a checkout of the project")
     wanted = build_id(root, target)
     commit = work_tree(root)
-    name = tag or f"{REPOSITORY}:{target}"
+    name = tag or f"{repository(root)}:{target}"
     try:
         stream = client.api.build(
             path=str(root),

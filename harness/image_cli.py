@@ -10,6 +10,7 @@ import click
 
 from harness.code_capture import source_root
 from harness.errors import ExitCode
+from harness.site import repository
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__ = ["image"]
 
-_DEFAULT = "ptychopinn-harness:cpu"
 _NAMED = 10
 _ANNOTATION = "org.opencontainers.image."
 _LONGEST_BUILD_S = 3600
@@ -31,10 +31,13 @@ def image() -> None:
 
 @image.command("build")
 @click.option("--target", default="cpu", show_default=True, help="cpu, cuda or test.")
-@click.option("--tag", help="Name of the image; by default ptychopinn-harness:TARGET.")
+@click.option("--tag", help="Name of the image; by default IMAGE:TARGET (ptychopinn-harness:TARGET).")
 @click.option("--no-cache", is_flag=True, help="Build every step anew.")
 def build_command(target: str, tag: str | None, no_cache: bool) -> None:
-    """Build an image from this checkout."""
+    """Build an image from this checkout.
+
+    IMAGE, in the environment or in the checkout's .env, names the images, as it does for compose.
+    """
     from harness.image_build import build_arguments, build_image
     from harness.images import connect
 
@@ -48,18 +51,21 @@ def build_command(target: str, tag: str | None, no_cache: bool) -> None:
         no_cache=no_cache,
         show=lambda line: click.echo(line, err=True),
     )
-    click.echo(f"built      {tag or f'ptychopinn-harness:{target}'}\nid         {built.id}")
+    click.echo(f"built      {tag or f'{repository(root)}:{target}'}\nid         {built.id}")
     click.echo(f"build id   {built.build_id}")
 
 
 @image.command("inspect", short_help="Say what IMAGE is and what is in it.")
-@click.argument("reference", metavar="[IMAGE]", default=_DEFAULT)
+@click.argument("reference", metavar="[IMAGE]", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def inspect_command(reference: str, as_json: bool) -> None:
-    """Say what IMAGE is: identity, what it was built from, size, packages, content."""
+def inspect_command(reference: str | None, as_json: bool) -> None:
+    """Say what IMAGE is: identity, what it was built from, size, packages, content.
+
+    It says whether that was this checkout as it stands. Without IMAGE, it is the checkout's image for cpu.
+    """
     from harness.images import connect
 
-    facts = _facts(connect(), reference)
+    facts = _facts(connect(), reference or f"{repository(source_root())}:cpu")
     if as_json:
         click.echo(json.dumps(facts, indent=1))
         return
@@ -76,18 +82,22 @@ def inspect_command(reference: str, as_json: bool) -> None:
 
 
 def _facts(client: DockerClient, reference: str) -> dict[str, Any]:
-    from harness.image_files import content_digest, image_entries, packages_in
+    from harness.build_id import stale
+    from harness.image_files import baked_record, content_digest, image_entries, packages_in
     from harness.images import identify
 
     identity = identify(client, reference)
     size = client.images.get(identity.id).attrs["Size"]
     entries = image_entries(client, identity.id)
+    record = baked_record(client, identity.id)
+    made_from = stale(record, source_root()) if record else "this image is not one of this project's"
     return {
         "id": identity.id,
         "repo digest": identity.repo_digest or "none, it was never pushed",
         "platform": identity.platform,
         "build id": identity.build_id,
         "target": identity.target,
+        "checkout": made_from or "this image was built from this checkout as it stands",
         "size": f"{size / 1e6:.0f} MB",
         "content": f"{content_digest(entries)} ({len(entries)} paths)",
         "layers": list(identity.layers),

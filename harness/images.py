@@ -7,10 +7,12 @@ import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.build_id import TARGETS as BUILT
 from harness.errors import UserError
+from harness.site import REPOSITORY, repository
 
 if TYPE_CHECKING:
     from docker.client import DockerClient
@@ -29,9 +31,6 @@ __all__ = [
     "last_words",
     "refusals",
 ]
-
-REPOSITORY = "ptychopinn-harness"
-"""Repository of the images that are built from a checkout; the tag is the target."""
 
 TARGETS = ("cpu", "cuda")
 BUILD_ID_LABEL = "ptychopinn.build-id"
@@ -235,8 +234,8 @@ def identify(client: DockerClient, reference: str) -> ImageIdentity:
 
 
 def _way_to_get(reference: str) -> str:
-    repository, _, tag = reference.rpartition(":")
-    if repository == REPOSITORY and tag in BUILT:
+    name, _, tag = reference.rpartition(":")
+    if tag in BUILT and name == repository(Path(__file__).resolve().parent.parent):
         return f"build it: harness image build --target {tag}"
     if "@" in reference:
         return f"fetch it: docker pull {reference}"

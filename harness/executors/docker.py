@@ -32,7 +32,6 @@ from harness.executors.hermetic import (
 )
 from harness.executors.sweep import sweep
 from harness.images import (
-    REPOSITORY,
     TARGETS,
     ImageIdentity,
     MissingImageError,
@@ -42,6 +41,7 @@ from harness.images import (
     last_words,
 )
 from harness.plan import Plan, worker_environment
+from harness.site import repository
 from harness.store import LOG, OUTCOME
 
 if TYPE_CHECKING:
@@ -122,22 +122,26 @@ class DockerExecutor:
         StaleImageError
             It holds one that was made from other sources.
         """
-        is_word = self.requested in TARGETS
-        found = identify(self.client, f"{REPOSITORY}:{self.requested}" if is_word else self.requested)
+        found = identify(self.client, self._reference)
         if self.recorded is None:
             self._demand_current(found)
         return found
+
+    @property
+    def _reference(self) -> str:
+        is_word = self.requested in TARGETS
+        return f"{repository(self.root)}:{self.requested}" if is_word else self.requested
 
     def _demand_current(self, found: ImageIdentity) -> None:
         target = found.target if found.target in TARGETS else self.requested
         if found.build_id is None or target not in TARGETS:
             raise StaleImageError(
-                f"image {self.requested} is not one of this project's: it has no build id; "
+                f"image {self._reference} is not one of this project's: it has no build id; "
                 "build one: harness image build"
             )
         if found.build_id != build_id(self.root, target):
             raise StaleImageError(
-                f"image {self.requested} ({found.id[:19]}) was not built from this checkout as it stands: "
+                f"image {self._reference} ({found.id[:19]}) was not built from this checkout as it stands: "
                 f"rebuild it: harness image build --target {target}"
             )
 

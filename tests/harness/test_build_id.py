@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
-from harness.build_id import build_id, ingredients, parse_record, read_build_record
+from harness.build_id import BuildRecord, build_id, ingredients, parse_record, read_build_record, stale
 
 ROOT = Path(__file__).parents[2]
 
@@ -87,6 +88,22 @@ def test_the_written_record_is_read_back_and_holds_the_build_id(checkout: Path, 
     assert record.build_id == build_id(checkout, "cuda")
     assert record.target == json.loads(written.read_text())["target"] == "cuda"
     assert record.files["docker/entrypoint.sh"].endswith(" x")
+
+
+@pytest.mark.parametrize(("target", "service"), [("cpu", "train"), ("cuda", "train-cuda"), ("test", "test")])
+def test_an_image_of_other_sources_is_told_by_the_file_and_the_service_that_rebuilds_it_alone(
+    checkout: Path, target: str, service: str
+) -> None:
+    built = BuildRecord(build_id(checkout, target), target, ingredients(checkout, target))
+    assert stale(built, checkout) is None
+    with (checkout / "tools" / "install.sh").open("ab") as file:
+        file.write(b"\n")
+    assert stale(built, checkout) == (
+        "this image is older or newer than the checkout (tools/install.sh differ): rebuild it with "
+        f"`docker-compose build {service}`, or `harness image build --target {target}`"
+    )
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
+    assert compose["services"][service]["build"]["target"] == target
 
 
 def test_outside_an_image_there_is_no_record_and_nothing_to_compare() -> None:

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -21,7 +22,9 @@ from harness.executors.sweep import sweep
 from harness.image_files import image_entries
 from harness.images import MissingImageError, identify
 from harness.labels import HOST_LABEL, Host
+from harness.site import repository
 
+ROOT = Path(__file__).parents[2]
 NOBODY = 4194305  # above the largest process id that Linux can have
 OLD_S = 3600.0
 
@@ -184,7 +187,7 @@ def test_a_name_that_is_none_is_answered_like_one_of_no_image_and_a_tag_is_no_ta
     for reference, sentence in (
         ("a b", r"^'a b' names no image \(invalid reference format\): write a tag, an id"),
         ("ptychopinn-harness:latest", "build one and name that: harness image build$"),
-        ("ptychopinn-harness:test", "build it: harness image build --target test$"),
+        (f"{repository(ROOT)}:test", "build it: harness image build --target test$"),
     ):
         with pytest.raises(MissingImageError, match=sentence):
             identify(engine, reference)

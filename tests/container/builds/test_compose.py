@@ -195,7 +195,7 @@ def test_an_edited_line_never_runs_in_an_old_image(checkout: Checkout, name: str
         line for line in done.stderr.splitlines() + done.stdout.splitlines() if "harness: " in line
     )
     assert name in sentence
-    assert "docker-compose build" in sentence
+    assert "docker-compose build train" in sentence
 
 
 def test_a_stop_is_heard_and_leaves_a_run_that_says_so(owned: Checkout) -> None:

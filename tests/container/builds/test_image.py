@@ -94,9 +94,10 @@ def test_the_image_says_what_it_was_built_from(checkout: Checkout) -> None:
     base = client.images.get(site["BASE_IMAGE"])
     assert notes["base.name"] == site["BASE_IMAGE"]
     assert notes["base.digest"] == (site["BASE_IMAGE"].partition("@")[2] or base.id)
-    shown = checkout.harness("image", "inspect", f"{checkout.image}:cpu")
+    shown = checkout.harness("image", "inspect", IMAGE=checkout.image)
     assert identity.id in shown.stdout
     assert "torch 2." in shown.stdout
+    assert "this image was built from this checkout as it stands\n" in shown.stdout
 
 
 def test_an_image_compared_with_itself_is_the_same_and_with_its_base_is_not(checkout: Checkout) -> None:
