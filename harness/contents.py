@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from harness.store import BEGUN, INPUTS, JOURNAL, LOCK, MANIFEST, PROGRESS, file_digest
+from harness.store import BEGUN, INPUTS, JOURNAL, LOCK, MANIFEST, PROGRESS, file_digest, remove_durably
 from ptycho_torch.durable import sync_folder
 
-__all__ = ["recorded_files", "sync_files"]
+__all__ = ["leftovers", "recorded_files", "remove_leftovers", "strangers", "sync_files"]
 
 _STATES = "checkpoints/resume-"
+_HIDDEN, _UNFINISHED = ".", ".tmp"
+_LOGS = "logs/"
 _NOT_PART_OF_THE_RECORD = {BEGUN, INPUTS, JOURNAL, LOCK, MANIFEST, PROGRESS}
 
 
@@ -30,15 +32,50 @@ def recorded_files(run_dir: Path, beginnings: tuple[str, ...] = ("",)) -> dict[s
         Beginnings of the paths to list.
     """
     files = {}
+    for relative, path in _entries(run_dir):
+        if relative.startswith(beginnings) and not _is_left_over(relative) and _is_plain(path):
+            files[relative] = {"sha256": file_digest(path), "size": path.stat().st_size}
+    return files
+
+
+def leftovers(run_dir: Path) -> tuple[str, ...]:
+    """Name what a run that has come to its end has no use for.
+
+    These are states to continue from, and files that a death left unfinished.
+    """
+    return tuple(relative for relative, _ in _entries(run_dir) if _is_left_over(relative))
+
+
+def remove_leftovers(run_dir: Path) -> None:
+    """Remove what a run that has come to its end has no use for."""
+    for name in leftovers(run_dir):
+        remove_durably(run_dir / name)
+
+
+def strangers(run_dir: Path) -> tuple[str, ...]:
+    """Name links and other entries that no run writes; loggers may put links beside their files."""
+    return tuple(
+        relative
+        for relative, path in _entries(run_dir)
+        if not _is_plain(path) and not relative.startswith(_LOGS)
+    )
+
+
+def _entries(run_dir: Path) -> Iterator[tuple[str, Path]]:
     for path in sorted(run_dir.rglob("*")):
         relative = path.relative_to(run_dir).as_posix()
-        hidden = any(part.startswith(".") for part in path.relative_to(run_dir).parts)
-        if not relative.startswith(beginnings) or relative.startswith(_STATES):
-            continue
-        if not path.is_file() or path.is_symlink() or hidden or relative in _NOT_PART_OF_THE_RECORD:
-            continue
-        files[relative] = {"sha256": file_digest(path), "size": path.stat().st_size}
-    return files
+        is_folder = path.is_dir() and not path.is_symlink()
+        if not is_folder and relative not in _NOT_PART_OF_THE_RECORD:
+            yield relative, path
+
+
+def _is_plain(path: Path) -> bool:
+    return path.is_file() and not path.is_symlink()
+
+
+def _is_left_over(relative: str) -> bool:
+    name = relative.rpartition("/")[2]
+    return relative.startswith(_STATES) or (name.startswith(_HIDDEN) and name.endswith(_UNFINISHED))
 
 
 def sync_files(run_dir: Path, names: Iterable[str]) -> None:

@@ -20,6 +20,7 @@ from harness.environment import Environment
 from harness.errors import ExitCode, HarnessError, UserError
 from harness.outcome import CheckpointRecord, ProductRecord, Status
 from harness.store import (
+    BEGUN,
     MANIFEST,
     file_digest,
     render_json,
@@ -243,9 +244,9 @@ def read_manifest(run_dir: Path, name: str = MANIFEST) -> Manifest:
     """
     path = run_dir / name
     if not path.is_file():
-        raise UserError(
-            f"{run_dir.name} has no manifest, it is {state_without_manifest(run_dir)}: run its spec again"
-        )
+        has_begun = (run_dir / BEGUN).is_file()
+        cure = "`harness resume` goes on with it" if has_begun else "run its spec again"
+        raise UserError(f"{run_dir.name} has no manifest, it is {state_without_manifest(run_dir)}: {cure}")
     text = path.read_bytes()
     try:
         plain = json.loads(text)

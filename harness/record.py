@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import signal
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from harness.resolved import ResolvedRun
     from ptycho_torch.layers import Place
 
-__all__ = ["Circumstances", "attempts_of", "compose", "explained", "missing_outcome"]
+__all__ = ["Circumstances", "attempts_of", "compose", "explained", "missing_outcome", "with_last_fault"]
 
 
 _LAID_OUT = (SPEC, RESOLVED, "code/")
@@ -105,6 +105,16 @@ def explained(outcome: Outcome, reason: str | None) -> Outcome:
     if reason is None or outcome.status in {"completed", "collapsed"}:
         return outcome
     return dataclasses.replace(outcome, error="; ".join(filter(None, (outcome.error, reason))))
+
+
+def with_last_fault(outcome: Outcome, attempts: Sequence[Attempt]) -> Outcome:
+    """Add to the outcome of a run that has come to its end the fault of the disk that its worker met then."""
+    status = attempts[-1].exit_status if attempts and outcome.has_ended else None
+    fault = None if status is None else disk_fault(status)
+    if fault is None:
+        return outcome
+    left = f"the disk failed as the states to continue from were removed ({fault})"
+    return dataclasses.replace(outcome, error="; ".join(filter(None, (outcome.error, left))))
 
 
 def compose(

@@ -14,13 +14,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.code_capture import Code, capture_code, copy_code
-from harness.contents import sync_files
+from harness.contents import remove_leftovers, sync_files
 from harness.environment import LOCK_COPY
 from harness.errors import ExitCode
 from harness.manifest import Manifest, RepeatedRun, read_manifest, write_manifest
-from harness.outcome import Outcome, OutcomeError, disk_fault, plain, read_outcome
+from harness.outcome import Outcome, OutcomeError, plain, read_outcome
 from harness.plan import PASSED_ON, Plan, make_plan
-from harness.record import Circumstances, attempts_of, compose, explained, missing_outcome
+from harness.record import (
+    Circumstances,
+    attempts_of,
+    compose,
+    explained,
+    missing_outcome,
+    with_last_fault,
+)
 from harness.store import (
     BEGUN,
     INPUTS,
@@ -147,8 +154,11 @@ def carry_out(
             supervision.surroundings = beside.submit(_surroundings, job, executor, plan, path, root)
             outcome = _attempts(plan, executor, supervision, path, max_restarts)
             around = supervision.surroundings.result()
+        if outcome.has_ended:  # its worker may have died before it could
+            remove_leftovers(path)
         environment = dataclasses.replace(around.environment, process=plain(outcome.environment))
         attempts, finished = attempts_of(read_events(path)), utc_now()
+        outcome = with_last_fault(outcome, attempts)
         around = dataclasses.replace(around, environment=environment, attempts=attempts, finished=finished)
         append_event(path, "ended", status=outcome.status, finished=finished)
         composed = compose(path, job.resolved, outcome, around)
@@ -242,10 +252,6 @@ def _attempt(plan: Plan, executor: Executor, supervision: Supervised, path: Path
     except OutcomeError as error:
         spoken = Outcome("failed", str(error))
     outcome = spoken or missing_outcome(ending.exit_status, supervision.stops_asked())
-    fault = disk_fault(ending.exit_status)
-    if outcome.has_ended and fault is not None:
-        left = f"states to continue from could not be removed from checkpoints/ ({fault})"
-        outcome = dataclasses.replace(outcome, error="; ".join(filter(None, (outcome.error, left))))
     return explained(outcome, ending.reason), spoken is not None
 
 

@@ -13,12 +13,12 @@ from typing import Any
 
 from harness.checkpoint_file import UnreadableError, read_checkpoint, weights_digest
 from harness.code_capture import digest_of_files
-from harness.contents import recorded_files
+from harness.contents import leftovers, recorded_files, strangers
 from harness.environment import LOCK_COPY, packages_digest
 from harness.errors import HarnessError
 from harness.manifest import Attempt, plain_manifest, read_manifest
-from harness.outcome import Outcome, flat, plain, read_outcome
-from harness.record import Circumstances, attempts_of, compose
+from harness.outcome import ENDED, Outcome, flat, plain, read_outcome
+from harness.record import Circumstances, attempts_of, compose, with_last_fault
 from harness.recorded import AlteredError, Recorded
 from harness.spec import read_spec
 from harness.store import BEGUN, JOURNAL, SPEC, read_events
@@ -76,7 +76,9 @@ def refuse_contradictions(
 
 def _files(recorded: Recorded) -> Iterator[str]:
     there, manifest = recorded_files(recorded.path), recorded.manifest
-    for name in sorted({*there, *manifest.files}):
+    # A run that was broken off is continued from what is left over.
+    others = (*strangers(recorded.path), *(leftovers(recorded.path) if manifest.status in ENDED else ()))
+    for name in sorted({*there, *others, *manifest.files}):
         if name not in manifest.files:
             yield f"{name} is no file of the run: take it away"
         elif name not in there:
@@ -172,6 +174,7 @@ def _recomposed(recorded: Recorded) -> Iterator[str]:
         recorded=manifest.recorded,
         finished=finished,
     )
+    outcome = with_last_fault(outcome, attempts)
     again = plain_manifest(compose(recorded.path, recorded.resolved, outcome, around))
     now = plain_manifest(manifest)
     # Files were looked at one by one, and what an executor added to an error stands nowhere else.

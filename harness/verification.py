@@ -25,11 +25,18 @@ __all__ = [
 ]
 
 
+_CSV_LOGGERS = "logs/csv/"
+
+
 def facts_of(manifest: Manifest) -> dict[str, Any]:
-    """Return the compared facts of a run, and with them everything else that training decides."""
+    """Return the compared facts of a run, and with them everything else that training decides.
+
+    Of the logs that is what the csv logger wrote. The worker's output and TensorBoard's files hold times.
+    """
     checkpoints = {kept.path: [kept.step, kept.epoch, kept.metric] for kept in manifest.checkpoints}
     return {
         **manifest.compared,
+        **{name: one.sha256 for name, one in manifest.files.items() if name.startswith(_CSV_LOGGERS)},
         **flat("seeds", manifest.seeds),
         **flat("collapse", manifest.collapse),
         **flat("observed", manifest.exactness.observed),

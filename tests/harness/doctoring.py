@@ -14,6 +14,7 @@ from harness.checkpoint_file import read_checkpoint, weights_digest
 from harness.store import BEGUN, JOURNAL, MANIFEST, OUTCOME, RESOLVED, file_digest, render_json
 
 TRACE, CHECKPOINT, WEIGHTS = "trace.jsonl", "checkpoints/last.ckpt", "products/weights.safetensors"
+CSV_LOG = "logs/csv/metrics.csv"
 
 Plain = dict[str, Any]
 Change = Callable[[Plain], object]
@@ -221,7 +222,17 @@ def vouched(*names: str, is_compared: bool = True) -> Callable[[Path], None]:
 
 
 def plant(name: str) -> Callable[[Path], object]:
-    return lambda run: (run / name).write_text("more")
+    def doctor(run: Path) -> None:
+        (run / name).parent.mkdir(exist_ok=True)
+        (run / name).write_text("more")
+
+    return doctor
+
+
+def log_more(run: Path) -> None:
+    """Repeat the csv logger's last line, as a careless continuation would."""
+    lines = (run / CSV_LOG).read_text().splitlines(keepends=True)
+    (run / CSV_LOG).write_text("".join([*lines, lines[-1]]))
 
 
 def plant_code(run: Path) -> None:
@@ -284,6 +295,12 @@ FOUND_IN_THE_RECORD: dict[str, Callable[[Path], object]] = {
     "a product removed, and its file's record": lambda run: forget(run, WEIGHTS),
     "a file too many": plant("products/better.npz"),
     "a checkpoint too many": plant("checkpoints/best.ckpt"),
+    "a state to continue from": plant("checkpoints/resume-000000002.ckpt"),
+    "a hidden file": plant("products/.better.npz"),
+    "a file in a hidden folder": plant(".more/better.npz"),
+    "a file that looks unfinished": plant("products/.better.npz.tmp"),
+    "a link": lambda run: (run / "products" / "better.npz").symlink_to(run / WEIGHTS),
+    "a log's line": log_more,
 }
 """What a run's own files contradict: it is found before anything is trained."""
 
@@ -300,5 +317,7 @@ FOUND_BY_TRAINING: dict[str, Callable[[Path], object]] = {
     ),
     "the trace removed everywhere": lambda run: forget(run, TRACE),
     "a product everywhere": each(plant(WEIGHTS), vouched(WEIGHTS)),
+    "the csv logger's file everywhere": each(log_more, vouched(CSV_LOG)),
+    "the csv logger's file removed everywhere": lambda run: forget(run, CSV_LOG),
 }
 """What is altered in every place, so that the record agrees with itself: only training again finds it."""

@@ -73,6 +73,9 @@ parameters = {"w": numbers[:8], "b": numbers[8:]}
 kept_digest = write_checkpoint(checkpoint, parameters, global_step=4, epoch=2, kept=tensors)
 traced = [TraceLine(step + 1, step // 2, step % 2, "d", numbers[step].hex()) for step in range(4)]
 (run_dir / "trace.jsonl").write_text("".join(f"{line.to_json()}\n" for line in traced))
+if resolved["payload"]["execution_config"]["logger_backend"] == "csv":
+    (run_dir / "logs" / "csv").mkdir()
+    (run_dir / "logs" / "csv" / "metrics.csv").write_text(f"step,train_loss\n3,{numbers[3]}\n")
 weights = run_dir / "products" / "weights.safetensors"
 weights.write_bytes(tensors.encode())
 image = run_dir / "products" / "reconstruction.npz"
@@ -105,6 +108,13 @@ if behaviour == "torn":
 if behaviour == "full disk":
     sys.exit(status_of_fault(OSError(errno.ENOSPC, "no room")))
 write_outcome(run_dir, outcome)
+if behaviour in {"states stay", "host dies"}:
+    for name in ("resume-000000003.ckpt", "resume-000000003.ckpt.sha256", ".resume-000000004.ckpt.tmp"):
+        (run_dir / "checkpoints" / name).write_bytes(b"a state")
 if behaviour == "states stay":
     sys.exit(status_of_fault(OSError(errno.EIO, "no answer")))
+if behaviour == "host dies":
+    while not (run_dir / "begun.json").exists():
+        time.sleep(0.01)
+    os.kill(os.getppid(), signal.SIGKILL)
 sys.exit(0 if outcome.status == "completed" else 1)

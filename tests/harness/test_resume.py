@@ -6,6 +6,8 @@ import dataclasses
 import json
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,14 +15,17 @@ import pytest
 
 from harness.compare import Found
 from harness.errors import ExitCode, UserError
+from harness.listing import show_lines, summary
 from harness.manifest import read_manifest
 from harness.record import attempts_of
-from harness.recorded import RefusedError, locate_data
+from harness.recorded import RefusedError, load, locate_data
 from harness.resume import load_broken_off, resume
 from harness.run import Finished, run
-from harness.store import MANIFEST, hold_run, read_events
+from harness.soundness import contradictions
+from harness.store import MANIFEST, hold_run, is_held, read_events
 from tests.harness.conftest import Bench, commit
-from tests.harness.test_road import SPEC, harness, listed, long_spec, manifest, only_run, start, until
+from tests.harness.test_road import ROOT, SPEC, harness, listed, long_spec, manifest, only_run, start, until
+from tests.harness.test_run import HOST
 from tests.processes import worker_of
 
 
@@ -53,6 +58,36 @@ def test_a_run_whose_host_died_goes_on_too(bench: Bench) -> None:
     broken = bench.run("killed")
     (broken.path / MANIFEST).unlink()
     assert go_on(bench, broken.path).manifest.status == "completed"
+
+
+def test_a_run_whose_host_died_when_all_was_done_is_committed_without_training_and_without_its_states(
+    bench: Bench,
+) -> None:
+    command = [sys.executable, "-c", HOST, str(bench.root), str(bench.spec), str(bench.runs), "host dies"]
+    assert subprocess.run(command, cwd=ROOT, check=False).returncode == -signal.SIGKILL
+    path = only_run(bench.runs)
+    until(lambda: not is_held(path))
+    assert list((path / "checkpoints").glob("resume-*"))
+    assert summary(path)["status"] == "interrupted"
+    assert any("harness resume " in line for line in show_lines(path))
+    with pytest.raises(
+        UserError, match=r"has no manifest, it is interrupted: `harness resume` goes on with it"
+    ):
+        load(path)
+    finished = go_on(bench, path)
+    assert finished.manifest.status == summary(path)["status"] == "completed"
+    assert [event["event"] for event in read_events(path)].count("started") == 1
+    assert [one.name for one in (path / "checkpoints").iterdir()] == ["last.ckpt"]
+    assert contradictions(load(path)) == ()
+    with pytest.raises(UserError, match="is completed: there is nothing left to do"):
+        load_broken_off(path)
+
+
+def test_states_that_a_worker_could_not_remove_are_removed_by_its_host(bench: Bench) -> None:
+    finished = bench.run("states stay")
+    assert finished.manifest.status == "completed"
+    assert [one.name for one in (finished.path / "checkpoints").iterdir()] == ["last.ckpt"]
+    assert contradictions(load(finished.path)) == ()
 
 
 def test_a_run_that_has_ended_is_not_continued(bench: Bench) -> None:

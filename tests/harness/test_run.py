@@ -190,7 +190,7 @@ def test_two_runs_started_at_the_same_moment_are_two_complete_folders(bench: Ben
         (
             "states stay",
             "completed",
-            "states to continue from could not be removed from checkpoints/ (Input/output error)",
+            "the disk failed as the states to continue from were removed (Input/output error)",
         ),
         (
             "nonsense",

@@ -14,17 +14,26 @@ from harness.recorded import AlteredError, load
 from harness.soundness import contradictions, refuse_contradictions
 from harness.verification import verdict_on
 from tests.harness.conftest import Bench, make_bench_in
-from tests.harness.doctoring import FOUND_BY_TRAINING, FOUND_IN_THE_RECORD, alter_part, of_an_earlier_version
+from tests.harness.doctoring import (
+    CHECKPOINT,
+    FOUND_BY_TRAINING,
+    FOUND_IN_THE_RECORD,
+    alter_part,
+    of_an_earlier_version,
+    vouch_for,
+)
 from tests.harness.test_road import SPEC, harness, only_run
 
 Doctor = Callable[[Path], object]
+LOGGED = "execution.logger_backend=csv"
 
 
 @pytest.fixture(scope="module")
 def twice(tmp_path_factory: pytest.TempPathFactory, planted: Path) -> tuple[Path, Path]:
     """A run, and its honest repetition."""
     bench = make_bench_in(tmp_path_factory.mktemp("bench"), planted)
-    return bench.run().path, bench.run().path
+    first, second = (bench.run("complete", LOGGED).path for _ in range(2))
+    return first, second
 
 
 @pytest.fixture
@@ -46,6 +55,20 @@ def test_a_run_that_nobody_touched_is_sound_and_bitwise(twice: tuple[Path, Path]
 def test_a_run_with_a_journal_of_an_earlier_version_is_sound(copied: Path) -> None:
     of_an_earlier_version(copied)
     assert contradictions(load(copied)) == ()
+
+
+def test_what_the_worker_printed_decides_nothing(copied: Path, twice: tuple[Path, Path]) -> None:
+    name = "logs/worker.log"
+    (copied / name).write_text("another output")
+    vouch_for(copied, name)
+    assert is_called_bitwise(copied, twice[1])
+
+
+def test_a_run_that_was_broken_off_may_hold_states_and_unfinished_files(bench: Bench) -> None:
+    path = bench.run("killed").path
+    for name in ("resume-000000002.ckpt", "resume-000000002.ckpt.sha256", ".resume-000000003.ckpt.tmp"):
+        (path / "checkpoints" / name).write_bytes(b"a state")
+    assert contradictions(load(path)) == ()
 
 
 @pytest.mark.parametrize("behaviour", ["collapse", "fail", "crash", "nonsense", "killed"])
@@ -78,8 +101,6 @@ def test_what_was_altered_everywhere_is_found_by_training_again(
 def test_a_checkpoints_state_beyond_its_weights_is_found_by_training_again(
     copied: Path, twice: tuple[Path, Path]
 ) -> None:
-    from tests.harness.doctoring import CHECKPOINT, vouch_for
-
     alter_part(copied, lambda name: name.endswith("data.pkl"), lambda text: text.replace(b"kept", b"Kept"))
     vouch_for(copied, CHECKPOINT)
     assert contradictions(load(copied)) == ()
@@ -105,7 +126,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     spec = folder / "road.yaml"
     spec.write_text(SPEC)
     for name in ("one", "other"):
-        assert harness("run", spec, runs=folder / name).returncode in {0, 1}
+        assert harness("run", spec, "--set", LOGGED, runs=folder / name).returncode in {0, 1}
     return only_run(folder / "one"), only_run(folder / "other")
 
 
@@ -130,6 +151,7 @@ class TestWithTheRealWorker:
             ("a tensor, and the file's digests", "does not hold the tensors"),
             ("the trace's line everywhere", "diverged at step 3, the loss"),
             ("a figure everywhere", "differs: metrics.train_loss"),
+            ("the csv logger's file everywhere", "differs: logs/csv/metrics.csv"),
         ],
     )
     def test_verify_says_what_was_found(
