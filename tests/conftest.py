@@ -15,13 +15,21 @@ settings.load_profile("repeatable")
 ONE_PROCESS = PurePosixPath("tests/container/builds")
 """The folder whose tests must not run at one time."""
 
+PROOFS = PurePosixPath("tests/proof")
+WHOLE_PROOFS = {str(PROOFS / name) for name in ("test_planted_differences.py", "test_portable.py")}
+"""Proofs whose tests share what takes long to prepare; of the others every test is spread alone."""
+
 
 class _ByFileOrFolder(LoadFileScheduling):  # type: ignore[misc]
-    """Gives the tests of a file to one process, and those of `ONE_PROCESS` too."""
+    """Gives the tests of a file to one process, those of `ONE_PROCESS` too, and proofs to whoever is free."""
 
     def _split_scope(self, nodeid: str) -> str:
         scope: str = super()._split_scope(nodeid)
-        return str(ONE_PROCESS) if PurePosixPath(scope).is_relative_to(ONE_PROCESS) else scope
+        if PurePosixPath(scope).is_relative_to(ONE_PROCESS):
+            return str(ONE_PROCESS)
+        if PurePosixPath(scope).is_relative_to(PROOFS) and scope not in WHOLE_PROOFS:
+            return nodeid
+        return scope
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> Scheduling | None:

@@ -19,6 +19,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import tests.proof.tiny_line  # noqa: F401  before all that reads the table
+
+# isort: split
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 

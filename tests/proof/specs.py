@@ -11,7 +11,8 @@ data:
       object: {size_px: 112}
       scan: {rows: 9, columns: 9}
   validation_fraction: 0.08
-model: {gridsize: 2, object_big: false, n_filters_scale: 1, attention: false, probe_big: false}
+model:
+  {gridsize: 2, object_big: false, generator: tiny, n_filters_scale: 1, attention: false, probe_big: false}
 training: {n_groups: 58, epochs: 3, batch_size: 1, lr_warmup_epochs: 0.5}
 execution:
   scheduler: WarmupCosine
@@ -22,7 +23,12 @@ execution:
 checkpoints: {every_steps: 1, every_seconds: null}
 products: {reconstruction: false}
 """
-"""Three epochs of 58 batches: nineteen steps of three batches, and one of the last batch alone."""
+"""Three epochs of 58 batches: nineteen steps of three batches, and one of the last batch alone.
+
+Its 174 batches take the smallest default network 11 s of a Zen 3 core, the proofs' own some 3 s.
+"""
+
+DEFAULT_NETWORK = "model.generator=cnn"
 
 EVERYTHING_STEPS, EVERYTHING_STEPS_AN_EPOCH = 60, 20
 
@@ -36,7 +42,7 @@ data:
       scan: {rows: 6, columns: 6}
   validation_fraction: 0.1
 model: {gridsize: 1, n_filters_scale: 1, attention: false, probe_big: false}
-training: {n_groups: 14, epochs: 3, batch_size: 2, lr_warmup_epochs: 0.5}
+training: {n_groups: 7, epochs: 3, batch_size: 1, lr_warmup_epochs: 0.5}
 execution:
   scheduler: WarmupCosine
   accum_steps: 2

@@ -28,6 +28,7 @@ ACTIONS = {"eio": os.strerror(5), "enospc": os.strerror(28), "kill": "SIGKILL"}
 SETS = (
     "training.epochs=2",
     "training.n_groups=4",
+    "training.batch_size=2",
     "execution.num_workers=0",
     "execution.persistent_workers=false",
     "execution.logger_backend=null",

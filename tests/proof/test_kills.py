@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,13 @@ import pytest
 
 from tests.proof.conftest import Tally
 from tests.proof.forked import UNHARMED, Death, Forks, Subject, continued_from, differing, facts
-from tests.proof.specs import EVERYTHING, EVERYTHING_STEPS, EVERYTHING_STEPS_AN_EPOCH, SMALL
+from tests.proof.specs import (
+    DEFAULT_NETWORK,
+    EVERYTHING,
+    EVERYTHING_STEPS,
+    EVERYTHING_STEPS_AN_EPOCH,
+    SMALL,
+)
 
 pytestmark = pytest.mark.proof
 CHUNK = 10
@@ -25,12 +32,21 @@ def subject_of(forks: Forks, place: Path, name: str, text: str) -> Subject:
     return Subject(forks, spec, folder / "runs")
 
 
-@pytest.fixture(scope="module")
-def everything(forks: Forks, place: Path) -> tuple[Subject, dict[str, Any]]:
-    subject = subject_of(forks, place, "everything", EVERYTHING)
+def everything_of(forks: Forks, place: Path, name: str, *sets: str) -> tuple[Subject, dict[str, Any]]:
+    subject = dataclasses.replace(subject_of(forks, place, name, EVERYTHING), sets=sets)
     unharmed = subject.run(UNHARMED, "checkpoints.every_steps=null")
     assert unharmed.manifest.metrics["steps"] == EVERYTHING_STEPS
     return subject, facts(unharmed.path)
+
+
+@pytest.fixture(scope="module")
+def everything(forks: Forks, place: Path) -> tuple[Subject, dict[str, Any]]:
+    return everything_of(forks, place, "everything")
+
+
+@pytest.fixture(scope="module")
+def everything_large(forks: Forks, place: Path) -> tuple[Subject, dict[str, Any]]:
+    return everything_of(forks, place, "everything large", DEFAULT_NETWORK)
 
 
 @pytest.mark.parametrize("first", range(1, EVERYTHING_STEPS + 1, CHUNK))
@@ -58,10 +74,10 @@ def test_a_kill_inside_any_step_with_everything_on(
 
 @pytest.mark.parametrize("epoch", range(3))
 def test_two_kills_within_one_epoch_with_everything_on(
-    everything: tuple[Subject, dict[str, Any]], tally: Tally, epoch: int
+    everything_large: tuple[Subject, dict[str, Any]], tally: Tally, epoch: int
 ) -> None:
-    """SIGKILL twice within one epoch, everything on."""
-    subject, wanted = everything
+    """SIGKILL twice within one epoch, everything on, default network."""
+    subject, wanted = everything_large
     for first, second in ((1, 2), (7, 13), (19, 20)):
         begun = EVERYTHING_STEPS_AN_EPOCH * epoch
         # The second life begins after step first - 1.
@@ -86,7 +102,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
         "training.plateau_patience=0",
     ),
     "WarmupCosine, gridsize 1": (),
-    "gridsize 2, patches merged": ("model.gridsize=2", "training.batch_size=2"),
+    "gridsize 2, patches merged": ("model.gridsize=2", "training.batch_size=2", "training.n_groups=14"),
     "MAE": ("training.loss=mae",),
     "early stopping about to fire": (
         "execution.scheduler=Default",
@@ -94,7 +110,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
         "execution.learning_rate=0.03",
         "execution.early_stop_patience=2",
         "training.epochs=30",
-        "training.n_groups=28",
+        "training.n_groups=14",
     ),
     "no validation": ("data.validation_fraction=0.0", "execution.checkpoint_monitor_metric=train_loss"),
     "clipping, TensorBoard, three best kept": (
