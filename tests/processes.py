@@ -6,7 +6,15 @@ import contextlib
 import os
 from pathlib import Path
 
-__all__ = ["worker_of"]
+__all__ = ["is_running", "worker_of"]
+
+
+def is_running(process: int, program: str) -> bool:
+    """Tell whether a process runs that program; one that has ended, waited for or not, does not."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        name, _, facts = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")
+        return name.partition("(")[2] == program and facts.split()[0] not in {"Z", "X"}
+    return False
 
 
 def worker_of(run: Path) -> int | None:

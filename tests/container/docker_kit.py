@@ -22,7 +22,8 @@ from docker.client import DockerClient
 from harness.labels import RUN_LABEL
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_S = 180.0
+PATIENCE_S = 300.0
+"""How long a machine that has much else to do may take for anything that must happen."""
 
 SPEC = """\
 name: small
@@ -127,11 +128,16 @@ def status_of(folder: Path, run: Path) -> str:
     return str(next(one["status"] for one in listed if Path(one["path"]).name == run.name))
 
 
-def until(condition: Callable[[], bool], what: str, seconds: float = PATIENCE_S) -> None:
-    end = time.monotonic() + seconds
+def until(condition: Callable[[], bool], what: str, log: Path | None = None) -> None:
+    """Wait for what will come, and show the end of a log when it does not; a machine may be a slow one."""
+    end = time.monotonic() + PATIENCE_S
     while not condition():
-        assert time.monotonic() < end, f"it did not happen in time: {what}"
+        assert time.monotonic() < end, f"it did not happen in {PATIENCE_S:.0f} s: {what}\n{last_of(log)}"
         time.sleep(0.05)
+
+
+def last_of(log: Path | None) -> str:
+    return log.read_text(errors="replace")[-5000:] if log is not None else ""
 
 
 def containers_of(client: DockerClient, run: Path) -> list[dict[str, Any]]:
@@ -163,20 +169,24 @@ def starting_host(folder: Path, *sets: str, **environment: str) -> Iterator[subp
 @contextlib.contextmanager
 def host(folder: Path, *sets: str, **environment: str) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     """Start a host, and wait until its run has a folder."""
-    before = set((folder / "runs").glob("*"))
+    before, log = set((folder / "runs").glob("*")), folder / "host.log"
+
+    def is_there() -> bool:
+        return bool(set((folder / "runs").glob("*")) - before)
+
     with starting_host(folder, *sets, **environment) as process:
-        until(
-            lambda: process.poll() is not None or bool(set((folder / "runs").glob("*")) - before),
-            "a run folder",
-        )
+        until(lambda: process.poll() is not None or is_there(), "a run folder", log)
+        assert is_there(), f"the host ended with {process.poll()} and without a run: {last_of(log)}"
         yield process, run_folder(folder)
 
 
 def until_it_trains(process: subprocess.Popen[bytes], run: Path, kept: str = "*.ckpt") -> None:
     """Wait until a training has kept a file of that name."""
 
+    log = run.parents[1] / "host.log"
+
     def trains() -> bool:
-        assert process.poll() is None, (run.parents[1] / "host.log").read_text()
+        assert process.poll() is None, last_of(log)
         return any((run / "checkpoints").glob(kept))
 
-    until(trains, "a checkpoint")
+    until(trains, "a checkpoint", log)

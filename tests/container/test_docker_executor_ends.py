@@ -16,6 +16,7 @@ from ptycho_torch.resume import find_continuation
 from tests.container.docker_kit import (
     DURABLE,
     ENDLESS,
+    PATIENCE_S,
     containers_of,
     folder_of,
     harness,
@@ -40,7 +41,7 @@ def folder() -> Iterator[Path]:
 
 def assert_nothing_is_left(folder: Path, run: Path) -> None:
     """No container, no process, no lock, and every recorded file is whole."""
-    until(lambda: containers_of(connect(), run) == [], "the container's removal", 30)
+    until(lambda: containers_of(connect(), run) == [], "the container's removal")
     assert worker_of(run) is None
     assert not is_held(run)
     assert harness(folder, "show", run.name).returncode == 0
@@ -58,7 +59,7 @@ def test_a_request_to_stop_ends_in_a_checkpoint(folder: Path, number: signal.Sig
     with host(folder, ENDLESS) as (process, run):
         until_it_trains(process, run)
         process.send_signal(number)
-        assert process.wait(120) == 128 + number
+        assert process.wait(PATIENCE_S) == 128 + number
     assert manifest(run)["status"] == "interrupted"
     assert (run / "checkpoints" / "last.ckpt").is_file()
     assert_nothing_is_left(folder, run)
@@ -72,7 +73,7 @@ def test_a_second_request_ends_a_worker_that_does_not_listen(folder: Path) -> No
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(1)
         process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 130
+        assert process.wait(PATIENCE_S) == 130
     assert manifest(run)["status"] == "interrupted"
     assert_nothing_is_left(folder, run)
 
@@ -83,7 +84,7 @@ def test_docker_stop_ends_in_a_checkpoint(folder: Path, time: int) -> None:
         until_it_trains(process, run, STATES)
         (container,) = containers_of(connect(), run)
         connect().api.stop(container["Id"])
-        assert process.wait(60) == 143
+        assert process.wait(PATIENCE_S) == 143
     record = manifest(run)
     assert record["status"] == "interrupted"
     assert record["error"].startswith("stopped on request")
@@ -98,7 +99,7 @@ def test_docker_kill_is_a_failure_that_says_so(folder: Path, time: int) -> None:
         until_it_trains(process, run, STATES)
         (container,) = containers_of(connect(), run)
         connect().api.kill(container["Id"])
-        assert process.wait(60) == 1
+        assert process.wait(PATIENCE_S) == 1
     record = manifest(run)
     assert record["status"] == "failed"
     assert record["error"].endswith("its container was killed from outside")
@@ -112,7 +113,7 @@ def test_a_killed_worker_is_a_failure_that_says_so(folder: Path, time: int) -> N
     with host(folder, ENDLESS, *DURABLE) as (process, run):
         until_it_trains(process, run, STATES)
         os.kill(worker_of(run) or 0, signal.SIGKILL)
-        assert process.wait(60) == 1
+        assert process.wait(PATIENCE_S) == 1
     record = manifest(run)
     assert record["status"] == "failed"
     assert record["error"].startswith("the worker was killed (SIGKILL)")
@@ -129,7 +130,7 @@ def test_the_memory_limit_is_a_failure_that_names_it(folder: Path, time: int) ->
         (container,) = containers_of(connect(), run)
         wants = connect().api.exec_create(container["Id"], ["python", "-c", "b'x' * 2**31"])
         connect().api.exec_start(wants, detach=True)
-        assert process.wait(120) == 1
+        assert process.wait(PATIENCE_S) == 1
     record = manifest(run)
     assert record["status"] == "failed"
     assert record["error"].endswith("it wanted more memory than container.memory allows: raise it")
@@ -143,7 +144,7 @@ def test_a_killed_host_leaves_a_worker_that_keeps_a_checkpoint_and_goes(folder: 
         until_it_trains(process, run, STATES)
         process.kill()
         process.wait()
-        until(lambda: worker_of(run) is None, "the worker's end", 60)
+        until(lambda: worker_of(run) is None, "the worker's end")
     assert (run / OUTCOME).is_file()
     assert (run / "checkpoints" / "last.ckpt").is_file()
     assert_a_durable_state_is_kept(run)
