@@ -26,7 +26,7 @@ from harness.store import BEGUN, JOURNAL, SPEC, read_events
 __all__ = ["contradictions", "refuse_contradictions"]
 
 _MOST_NAMED = 8
-_OPTION = "--"
+_OPTION, _FILE = "--", ".file"
 
 
 def contradictions(recorded: Recorded) -> tuple[str, ...]:
@@ -114,14 +114,15 @@ def _as_written(recorded: Recorded) -> Iterator[str]:
         return
     for key, leaf in recorded.manifest.resolved.items():
         value = written.get(key)
-        # An option hides what is written, and a word may stand for another; a number is taken as it stands.
+        # An option hides what is written, and a request such as auto is resolved; the rest is taken as it is.
         is_taken = leaf.place is not None and not leaf.place.startswith(_OPTION) and leaf.source != "resolved"
-        if is_taken and value is not None and _is_number(value.value) and value.value != leaf.value:
+        if is_taken and value is not None and _says_another(key, value.value, leaf.value):
             yield f"{key} is recorded as {leaf.value!r}, in {SPEC} it is {value.value!r}"
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float)
+def _says_another(key: str, written: Any, taken: Any) -> bool:
+    # Numbers are compared as numbers, however they are spelt; of a file's place only the name is kept.
+    return not key.endswith(_FILE) and written is not None and plain(written) != taken
 
 
 def _since_it_began(recorded: Recorded) -> Iterator[str]:

@@ -194,7 +194,12 @@ def edit_spec(run: Path) -> None:
 
 def edit_number(run: Path) -> None:
     """Alter a number in every copy of the spec, and in nothing that was resolved from it."""
-    text = re.sub(r"epochs: (\d+)", r"epochs: \g<1>0", (run / "spec.yaml").read_text())
+    rewrite_spec(run, r"epochs: (\d+)", r"epochs: \g<1>0")
+
+
+def rewrite_spec(run: Path, pattern: str, new: str) -> None:
+    """Put something else into every copy of the spec, and into nothing that was resolved from it."""
+    text = re.sub(pattern, new, (run / "spec.yaml").read_text())
     (run / "spec.yaml").write_text(text)
     for name in (MANIFEST, BEGUN):
         rewrite(run, _set("spec", to=text), name)

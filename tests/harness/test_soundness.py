@@ -20,6 +20,7 @@ from tests.harness.doctoring import (
     FOUND_IN_THE_RECORD,
     alter_part,
     of_an_earlier_version,
+    rewrite_spec,
     vouch_for,
 )
 from tests.harness.test_road import SPEC, harness, only_run
@@ -62,6 +63,32 @@ def test_what_the_worker_printed_decides_nothing(copied: Path, twice: tuple[Path
     (copied / name).write_text("another output")
     vouch_for(copied, name)
     assert is_called_bitwise(copied, twice[1])
+
+
+WRITTEN = "loss: poisson, stage_factors: [1, 0.5], stage_epochs: [1], epochs: 2"
+EXECUTION = "execution: {scheduler: MultiStage, persistent_workers: false}\n"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("poisson", "mae", "training.loss is recorded as 'poisson', in spec.yaml it is 'mae'"),
+        (r"\[1, 0.5\]", "[1, 0.25]", "training.stage_factors is recorded as"),
+        ("persistent_workers: false", "persistent_workers: true", "execution.persistent_workers is recorded"),
+        ("poisson", '"poisson"', None),
+        ("0.5", "5.0e-1", None),
+        ("epochs: 2", "epochs: 0x2", None),
+    ],
+)
+def test_the_spec_is_held_against_what_was_resolved_value_by_value_and_not_letter_by_letter(
+    bench: Bench, old: str, new: str, said: str | None
+) -> None:
+    bench.spec.write_text(bench.spec.read_text().replace("epochs: 2", WRITTEN) + EXECUTION)
+    path = bench.run().path
+    assert contradictions(load(path)) == ()
+    rewrite_spec(path, old, new)
+    found = contradictions(load(path))
+    assert found == () if said is None else len(found) == 1 and found[0].startswith(said)
 
 
 def test_a_run_that_was_broken_off_may_hold_states_and_unfinished_files(bench: Bench) -> None:
