@@ -23,12 +23,13 @@ from tests.proof.planting import Plot, environment, harness
 
 @dataclass(frozen=True)
 class Expected:
-    """What is to be found: the steps done before, a pattern of the tensor, and the cause."""
+    """What is to be found: the steps done before, a pattern of the tensor, the cause, and the batch."""
 
     step: int | None
     tensor: str
     area: str
     name: str
+    batch: int | None = None
 
 
 def replace_in(path: Path, old: str, new: str) -> None:
@@ -200,6 +201,26 @@ def simulate(plot: Plot) -> None:
     plot.divide()
 
 
+def add_up_other_gradients(plot: Plot) -> None:
+    # The gradient's norm is told at the window's end; the first batch in it is where they part.
+    plot.forget()
+    for spec in plot.specs:
+        spec["execution"]["accum_steps"] = 2
+    plot.divide()
+    begin, end = "    def training_step(", "    def on_train_batch_end("
+    path = plot.trees[1] / MODULE
+    before, step, after = cut(path.read_text(), begin, end)
+    assert step.count(RETURNS) == 1
+    path.write_text(before + step.replace(RETURNS, HOOK + RETURNS) + after)
+
+
+def cut(text: str, begin: str, end: str) -> tuple[str, str, str]:
+    assert (text.count(begin), text.count(end)) == (1, 1)
+    return text[: text.index(begin)], text[text.index(begin) : text.index(end)], text[text.index(end) :]
+
+
+RETURNS = "        return loss\n"
+HOOK = "        loss.register_hook(lambda gradient: gradient * 1.0000002)\n"
 LOSSES = "ptycho_torch/losses/__init__.py"
 POISSON = "ptycho_torch/losses/poisson.py"
 SAMPLER = "ptycho_torch/exact/sampler.py"
@@ -244,15 +265,15 @@ PLANTS: dict[str, tuple[Callable[[Plot], None], Expected]] = {
     ),
     "another seed of the simulation": (
         simulate,
-        Expected(0, "*", "inputs", "data.train.simulate.seed"),
+        Expected(0, "before/forward_model.probe_parts", "inputs", "data.train.simulate.seed"),
     ),
     "another thread count": (
         change_value("exactness", "threads", 2),
-        Expected(None, "[agl]*", "inputs", "exactness.threads"),
+        Expected(None, "gradient/generator.phase.centre.bias", "inputs", "exactness.threads"),
     ),
     "another profile": (
         change_value("exactness", "profile", "portable-sse"),
-        Expected(0, "*", "inputs", "exactness.profile"),
+        Expected(0, "before/generator.encoder.0.first.weight", "inputs", "exactness.profile"),
     ),
     "the learning rate in the second epoch": (
         change_value("training", "stage_factors", [1.0, 0.4, 0.25]),
@@ -323,6 +344,10 @@ PLANTS: dict[str, tuple[Callable[[Plot], None], Expected]] = {
     "gradients of two batches added": (
         change_value("execution", "accum_steps", 2),
         Expected(0, "gradient/*", "inputs", "execution.accum_steps"),
+    ),
+    "a factor in the gradient, two batches added": (
+        add_up_other_gradients,
+        Expected(0, "gradient/generator.phase.centre.bias", "code", MODULE, batch=0),
     ),
 }
 # Every planted difference, by its name: how it is planted, and what is to be found.

@@ -36,6 +36,7 @@ def test_a_planted_difference_is_found(name: str, tmp_path: Path, ground: Path) 
     found = plot.bisect(first, second)
     expected = PLANTS[name][1]
     assert found.step == step_expected(name, first, second), found
+    assert expected.batch in {None, found.batch}, found
     assert fnmatch.fnmatchcase(found.tensor, expected.tensor), found.tensor
     assert len(found.causes) >= 5, "the harmless differences are there too"
     cause = found.causes[0].suspect
