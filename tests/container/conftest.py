@@ -17,20 +17,20 @@ import pytest
 from harness.errors import UserError
 from harness.executors.docker import DockerExecutor
 from tests.container.bait import Bait, lay_bait
-from tests.container.compose_kit import NEEDS_GPU, ROOT, need_engine
+from tests.container.compose_kit import NEEDS_GPU, NEEDS_NO_GPU, ROOT, need_engine
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     call: pytest.CallInfo[None],
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Turn a skipped test into a failed one in CI, which has all that these tests need but a GPU."""
+    """Turn a skipped test into a failed one in CI, which has all that these tests need but for GPUs."""
     report = yield
     if os.environ.get("HARNESS_CI") and report.skipped and not hasattr(report, "wasxfail"):
         reason = str(call.excinfo.value) if call.excinfo else ""
-        if NEEDS_GPU not in reason:
+        if NEEDS_GPU not in reason and NEEDS_NO_GPU not in reason:
             report.outcome = "failed"
-            report.longrepr = f"skipped, and CI skips nothing but what {NEEDS_GPU}: {reason}"
+            report.longrepr = f"skipped, and CI skips only what {NEEDS_GPU} or {NEEDS_NO_GPU}: {reason}"
     return report
 
 

@@ -18,7 +18,7 @@ from harness.executors.docker import DockerExecutor
 from harness.images import connect
 from harness.store import LIFELINE
 from tests.container.bait import Bait
-from tests.container.compose_kit import NEEDS_GPU, PASSING_LABEL, golden_digests
+from tests.container.compose_kit import NEEDS_GPU, NEEDS_NO_GPU, PASSING_LABEL, golden_digests
 from tests.container.docker_kit import (
     ROOT,
     as_user,
@@ -158,7 +158,7 @@ def relabelled(*labels: str) -> Iterator[str]:
         client.api.remove_image(image, force=True)
 
 
-@pytest.mark.skipif(bool(gpus()), reason="there is a GPU here")
+@pytest.mark.skipif(bool(gpus()), reason=f"{NEEDS_NO_GPU}, and there is one")
 def test_a_gpu_that_is_absent_is_refused_with_the_cure_before_anything_is_written() -> None:
     labels = ("ptychopinn.target=cuda", f"ptychopinn.build-id={build_id(ROOT, 'cuda')}")
     with relabelled(*labels) as image, folder_of(0) as folder:
