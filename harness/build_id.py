@@ -143,9 +143,9 @@ def stale(built: BuildRecord, checkout: Path) -> str | None:
     )
     named = ", ".join(changed[:_MOST_NAMED])
     more = f" and {len(changed) - _MOST_NAMED} more" if len(changed) > _MOST_NAMED else ""
-    service = _SERVICES[built.target]
+    verb, service = "differs" if len(changed) == 1 else "differ", _SERVICES[built.target]
     return (
-        f"this image is older or newer than the checkout ({named}{more} differ): "
+        f"this image is older or newer than the checkout ({named}{more} {verb}): "
         f"rebuild it with `docker-compose build {service}`, or `harness image build --target {built.target}`"
     )
 

@@ -7,10 +7,13 @@ import os
 import shlex
 from pathlib import Path
 
-__all__ = ["CALLED_AS", "called", "shown"]
+__all__ = ["CALLED_AS", "FETCHED_AS", "called", "data_named_by", "is_composed", "shown", "way_to_fetch"]
 
 CALLED_AS = "HARNESS_AS"
 """Variable that holds what stands before the words of a command; compose sets it in its containers."""
+
+FETCHED_AS = "HARNESS_FETCH_AS"
+"""Variable that holds the command that fetches; compose sets it in the containers that have no network."""
 
 
 def called(words: str, path: Path | None = None) -> str:
@@ -32,3 +35,18 @@ def shown(path: Path) -> str:
     with contextlib.suppress(ValueError):
         return str(path.relative_to(Path.cwd()))
     return str(path)
+
+
+def is_composed() -> bool:
+    """Tell whether the caller is compose's, who sees a container's folders under other names."""
+    return bool(os.environ.get(CALLED_AS))
+
+
+def data_named_by() -> str:
+    """Return what names a folder with data: the options and variables that are at hand."""
+    return "DATA=/folder or DATA=./folder" if is_composed() else "--data-dir or HARNESS_DATA"
+
+
+def way_to_fetch() -> str | None:
+    """Return the command that brings the data of a spec here, where this one has no network; else None."""
+    return os.environ.get(FETCHED_AS) or None

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.called import data_named_by
 from harness.code_capture import Code
 from harness.environment import Environment, Package
 
@@ -102,8 +103,8 @@ def environment_differences(
 
 
 def _image_in_words(environment: Environment) -> str:
-    if environment.image is None:
-        return "none"
+    if environment.image is None:  # nothing inside a container tells its image's id
+        return f"of unknown id (build id {environment.build_id[:12]})" if environment.build_id else "none"
     return f"{environment.image.id[:19]} (build id {(environment.image.build_id or 'none')[:12]})"
 
 
@@ -205,12 +206,12 @@ def data_differences(was: Mapping[str, str], now: Mapping[str, Found]) -> Iterat
             yield Difference(
                 "data",
                 f"{role}: no file with sha256 {digest[:12]} was found: "
-                f"name its folder by --data-dir or HARNESS_DATA{why}",
+                f"name its folder by {data_named_by()}{why}",
             )
         elif found.sha256 != digest:
             sentence = (
                 f"{role}: {found.path} has sha256 {found.sha256[:12]}, recorded is {digest[:12]}: "
-                "name the folder of the recorded file by --data-dir or HARNESS_DATA"
+                f"name the folder of the recorded file by {data_named_by()}"
             )
             yield Difference("data", sentence)
         elif found.passed_over is not None:

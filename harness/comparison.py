@@ -9,7 +9,7 @@ from pathlib import Path
 from harness.compare import code_differences, environment_differences
 from harness.manifest import Manifest
 from harness.suspects import input_differences, known_answers_that_differ, scan_differences
-from harness.verdict import CONDITIONS
+from harness.verdict import CONDITIONS, differing
 from harness.verification import damage_of, parting_of, verdict_on
 from ptycho_torch.trace import TRACE
 
@@ -63,7 +63,7 @@ class Comparison:
         if not self.is_bitwise:
             return "the results differ" + (f": {self.trace[0]}" if self.trace else "")
         conditions = [name for name in ("inputs", "data", "code", "environment") if getattr(self, name)]
-        return "bitwise" + (f", although {', '.join(conditions)} differ" if conditions else "")
+        return "bitwise" + (f", although {differing(conditions)}" if conditions else "")
 
 
 def compare_runs(first: tuple[Path, Manifest], second: tuple[Path, Manifest]) -> Comparison:

@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any, Protocol
 
+from harness.called import called, data_named_by, way_to_fetch
 from harness.errors import UserError
 
 __all__ = ["Bar", "Fetcher"]
@@ -70,7 +71,8 @@ class Fetcher:
             The file cannot be fetched, or is not the one that was asked for.
         """
         if not (self.may_download or (self.folder / sha256 / name).is_file()):
-            raise UserError(f"{name} is in no data folder, `harness run` downloads it from {url}")
+            cure = way_to_fetch() or called("run SPEC")
+            raise UserError(f"{name} is in no data folder, `{cure}` downloads it from {url}")
         import pooch
         import requests
 
@@ -89,9 +91,8 @@ class Fetcher:
                 f"{url} is not the file that was asked for: its sha256 is not {sha256}"
             ) from error
         except (OSError, requests.RequestException) as error:
-            raise UserError(
-                f"{url} cannot be fetched ({type(error).__name__}): get it on another machine, and name its "
-                "folder by --data-dir or HARNESS_DATA; of the containers only "
-                "`docker-compose run fetch SPEC` has a network"
-            ) from error
+            networked = way_to_fetch()
+            by_hand = f"get it on another machine, and name its folder by {data_named_by()}"
+            cure = f"there is no network here, `{networked}` has one; or {by_hand}" if networked else by_hand
+            raise UserError(f"{url} cannot be fetched ({type(error).__name__}): {cure}") from error
         return Path(path)

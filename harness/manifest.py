@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Literal, TypeAlias
 import pydantic
 from pydantic import ConfigDict, JsonValue, TypeAdapter
 
+from harness.called import called
 from harness.code_capture import Code
 from harness.environment import Environment
 from harness.errors import ExitCode, HarnessError, UserError
@@ -244,9 +245,7 @@ def read_manifest(run_dir: Path, name: str = MANIFEST) -> Manifest:
     """
     path = run_dir / name
     if not path.is_file():
-        has_begun = (run_dir / BEGUN).is_file()
-        cure = "`harness resume` goes on with it" if has_begun else "run its spec again"
-        raise UserError(f"{run_dir.name} has no manifest, it is {state_without_manifest(run_dir)}: {cure}")
+        raise UserError(f"{run_dir.name} has no manifest, {_instead(run_dir)}")
     text = path.read_bytes()
     try:
         plain = json.loads(text)
@@ -265,6 +264,15 @@ def read_manifest(run_dir: Path, name: str = MANIFEST) -> Manifest:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise DamagedError(f"{path} does not follow its schema: {where}: {first['msg']}") from error
+
+
+def _instead(run_dir: Path) -> str:
+    state = state_without_manifest(run_dir)
+    if state == "running":
+        return f"it is running: wait for its end, `{called('show', run_dir)}` tells when it has come"
+    if (run_dir / BEGUN).is_file():
+        return f"it is {state}: continue it by `{called('resume', run_dir)}`"
+    return f"it is {state}: run its spec again"
 
 
 def damaged_files(run_dir: Path, manifest: Manifest) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from harness.called import data_named_by, is_composed
 from harness.errors import HarnessError, Problem, UserError
 from harness.resolved import SimulatedSource
 from harness.spec import RunSpec
@@ -253,7 +254,7 @@ def _nowhere(name: str, spec_folder: Path, folders: Sequence[Path]) -> str:
     readable = (Path(folder) for folder in looked if os.access(folder, os.R_OK | os.X_OK))
     there = [path.name for folder in readable if folder.is_dir() for path in folder.iterdir()]
     where = ", ".join(looked)
-    cure = "" if folders else "; give its folder by --data-dir or HARNESS_DATA"
+    cure = "" if folders and not is_composed() else f"; give its folder by {data_named_by()}"
     return f"there is no file {name} in {where}{near(Path(name).name, there)}{cure}"
 
 

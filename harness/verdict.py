@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
@@ -19,6 +19,7 @@ __all__ = [
     "Kind",
     "Verdict",
     "allows_tolerance",
+    "differing",
     "judge",
     "moved_figures",
     "parting_in_words",
@@ -126,12 +127,11 @@ class Verdict:
         if self.kind == "unfinished":
             return f"nothing is proven: {self.unfinished}"
         if self.kind == "bitwise":
-            others = f", although {', '.join(self.conditions)} differ" if self.conditions else ""
-            return f"bitwise{others}"
+            return "bitwise" + (f", although {differing(self.conditions)}" if self.conditions else "")
         if self.kind == "tolerance":
             nearest = max(self.figures, key=_used_up)
             return (
-                f"tolerance: the same bits are not promised, {', '.join(self._not_promised)} differ; all "
+                f"tolerance: the same bits are not promised, {differing(self._not_promised)}; all "
                 f"{len(self.figures)} figures are as near as rounding leaves them, {nearest}"
             )
         facts = self._facts_in_words()
@@ -158,20 +158,21 @@ def _used_up(figure: FigureMoved) -> float:
 
 def judge(recorded: Mapping[str, Any], repeated: Mapping[str, Any]) -> Verdict:
     """Compare the facts of a run with those of its repetition."""
-    differing = facts_that_differ(recorded, repeated)
+    names = facts_that_differ(recorded, repeated)
     return Verdict(
-        results=tuple(name for name in differing if not name.startswith(CONDITIONS)),
-        conditions=tuple(name for name in differing if name.startswith(CONDITIONS)),
+        results=tuple(name for name in names if not name.startswith(CONDITIONS)),
+        conditions=tuple(name for name in names if name.startswith(CONDITIONS)),
         sentences=tuple(
-            f"{name}: {recorded.get(name, 'absent')} -> {repeated.get(name, 'absent')}" for name in differing
+            f"{name}: {recorded.get(name, 'not recorded')} -> {repeated.get(name, 'not recorded')}"
+            for name in names
         ),
     )
 
 
 def allows_tolerance(verdict: Verdict) -> bool:
     """Tell whether processor, card or profile differ, so that no bits are promised, and nothing else does."""
-    differing = set(verdict.conditions)
-    return not differing.isdisjoint(NOT_PROMISED) and differing <= _NO_MATTER
+    names = set(verdict.conditions)
+    return not names.isdisjoint(NOT_PROMISED) and names <= _NO_MATTER
 
 
 def moved_figures(
@@ -194,6 +195,12 @@ def moved_figures(
     return tuple(
         FigureMoved(name, difference(name), spread.threshold) for name, spread in measured.figures.items()
     )
+
+
+def differing(names: Sequence[str]) -> str:
+    """Say that these facts or areas differ, in words that follow their number."""
+    is_one = len(names) == 1 and names[0] not in {"inputs", "data"}
+    return f"{', '.join(names)} {'differs' if is_one else 'differ'}"
 
 
 def parting_in_words(parting: Parting) -> str:

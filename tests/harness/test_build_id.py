@@ -99,7 +99,7 @@ def test_an_image_of_other_sources_is_told_by_the_file_and_the_service_that_rebu
     with (checkout / "tools" / "install.sh").open("ab") as file:
         file.write(b"\n")
     assert stale(built, checkout) == (
-        "this image is older or newer than the checkout (tools/install.sh differ): rebuild it with "
+        "this image is older or newer than the checkout (tools/install.sh differs): rebuild it with "
         f"`docker-compose build {service}`, or `harness image build --target {target}`"
     )
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))

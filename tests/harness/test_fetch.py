@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from harness.cache import cache_folder
+from harness.called import CALLED_AS, FETCHED_AS
 from harness.cli import main
 from harness.errors import SpecError, UserError
 from harness.fetch import Fetcher
@@ -42,7 +43,7 @@ def test_an_address_that_does_not_answer_is_said_so(served: tuple[Path, str], tm
 
 
 def test_nothing_is_downloaded_where_it_may_not_be(served: tuple[Path, str], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="`harness run` downloads it"):
+    with pytest.raises(UserError, match="`harness run SPEC` downloads it"):
         Fetcher(tmp_path / "cache", may_download=False)(f"{served[1]}/scan.npz", "0" * 64, "scan.npz")
 
 
@@ -82,7 +83,40 @@ def test_the_fetch_command_brings_the_data_here_and_says_where_they_are(
     kept.unlink()
     (folder / "scan.npz").unlink()
     assert main(["fetch", str(spec)]) == 2
-    assert "only `docker-compose run fetch SPEC` has a network" in capsys.readouterr().err
+    by_hand = "get it on another machine, and name its folder by --data-dir or HARNESS_DATA\n"
+    assert f"scan.npz cannot be fetched (HTTPError): {by_hand}" in capsys.readouterr().err
+
+
+def test_what_cannot_be_fetched_is_said_as_it_is_inside_and_outside_a_container_with_a_network(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = "http://127.0.0.1:1/scan.npz"  # where nothing listens
+
+    def said() -> str:
+        with pytest.raises(UserError) as refused:
+            Fetcher(tmp_path / "cache")(address, "0" * 64, "scan.npz")
+        return str(refused.value).partition("(ConnectionError): ")[2]
+
+    by_hand, by_data = "get it on another machine, and name its folder by", "DATA=/folder or DATA=./folder"
+    assert said() == f"{by_hand} --data-dir or HARNESS_DATA"
+    monkeypatch.setenv(CALLED_AS, "docker-compose run --rm harness")
+    monkeypatch.setenv(FETCHED_AS, "")  # as in the service fetch, which has a network
+    assert said() == f"{by_hand} {by_data}"
+    fetch = "docker-compose run --rm fetch SPEC"
+    monkeypatch.setenv(FETCHED_AS, fetch)
+    assert said() == f"there is no network here, `{fetch}` has one; or {by_hand} {by_data}"
+    with pytest.raises(UserError, match=f"in no data folder, `{fetch}` downloads it from"):
+        Fetcher(tmp_path / "cache", may_download=False)(address, "0" * 64, "scan.npz")
+
+
+def test_a_file_that_is_not_in_the_folder_that_compose_mounts_is_answered_with_how_that_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = read_spec(write(tmp_path, "name: x\ndata: {train: {file: scan.npz}}\ntraining: {n_groups: 8}\n"))
+    monkeypatch.setenv(CALLED_AS, "docker-compose run --rm harness")
+    cure = "give its folder by DATA=/folder or DATA=./folder"
+    with pytest.raises(SpecError, match=rf"no file scan.npz in .*; {cure}"):
+        resolve(spec, LOCAL, data_dirs=[tmp_path / "data"])
 
 
 def test_the_cache_is_where_the_environment_says() -> None:

@@ -80,7 +80,7 @@ def test_the_same_bits_from_other_code_hold() -> None:
     now = replace(WAS, facts={**WAS.facts, "code.source_digest": "new"})
     lane = golden_lane(KEPT, KEY, now, CURE)
     assert (lane.status, lane.moved) == ("holds", ())
-    assert "although code.source_digest differ" in lane.headline
+    assert "although code.source_digest differs" in lane.headline
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import random
@@ -13,7 +14,7 @@ import pytest
 from harness.errors import ExitCode, UserError
 from harness.listing import summary
 from harness.manifest import DamagedError, damaged_files, manifest_json_schema, read_manifest
-from harness.store import MANIFEST, render_json
+from harness.store import BEGUN, MANIFEST, hold_run, render_json
 from tests.harness.conftest import Bench
 
 SCHEMA = Path(__file__).parents[2] / "docs" / "schema" / "manifest.schema.json"
@@ -89,8 +90,17 @@ def test_a_bit_flipped_in_any_file_of_the_run_is_found_and_named(run_dir: Path, 
 
 def test_a_run_without_a_manifest_says_what_it_is_instead(run_dir: Path) -> None:
     (run_dir / MANIFEST).unlink()
-    with pytest.raises(UserError, match="has no manifest, it is interrupted"):
-        read_manifest(run_dir)
+    name = run_dir.name
+    for is_held, has_begun, cure in (
+        (True, True, f"it is running: wait for its end, `harness show {run_dir}` tells when it has come"),
+        (False, True, f"it is interrupted: continue it by `harness resume {run_dir}`"),
+        (False, False, "it is interrupted: run its spec again"),
+    ):
+        if not has_begun:
+            (run_dir / BEGUN).unlink()
+        with hold_run(run_dir) if is_held else contextlib.nullcontext(), pytest.raises(UserError) as refused:
+            read_manifest(run_dir)
+        assert str(refused.value) == f"{name} has no manifest, {cure}"
 
 
 def test_a_manifest_of_a_later_version_is_refused_by_version(run_dir: Path) -> None:

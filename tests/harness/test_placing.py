@@ -191,3 +191,6 @@ def test_another_image_is_named_and_stops_nothing(bench: Bench) -> None:
     was = load(bench.run().path).manifest.environment
     (one,) = environment_differences(was, replace(was, image=IDENTITY), exact_cpu=True)
     assert (one.sentence, one.matters) == (f"image none -> {IMAGE[:19]} (build id bbbbbbbbbbbb)", False)
+    composed = replace(was, build_id="c" * 64)  # inside a container only that is known
+    (one,) = environment_differences(replace(was, image=IDENTITY), composed, exact_cpu=True)
+    assert one.sentence.endswith("(build id bbbbbbbbbbbb) -> of unknown id (build id cccccccccccc)")

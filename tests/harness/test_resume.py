@@ -71,7 +71,7 @@ def test_a_run_whose_host_died_when_all_was_done_is_committed_without_training_a
     assert summary(path)["status"] == "interrupted"
     assert any("harness resume " in line for line in show_lines(path))
     with pytest.raises(
-        UserError, match=r"has no manifest, it is interrupted: `harness resume` goes on with it"
+        UserError, match=r"has no manifest, it is interrupted: continue it by `harness resume "
     ):
         load(path)
     finished = go_on(bench, path)

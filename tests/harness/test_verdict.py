@@ -25,14 +25,14 @@ def test_a_result_that_differs_is_named_with_both_values() -> None:
 def test_equal_results_under_other_conditions_are_bitwise_and_the_conditions_are_named() -> None:
     verdict = judge(FACTS, {**FACTS, "code.source_digest": "d"})
     assert verdict.is_bitwise
-    assert verdict.headline == "bitwise, although code.source_digest differ"
+    assert verdict.headline == "bitwise, although code.source_digest differs"
 
 
 @pytest.mark.parametrize("lost", ["groups_digest", "metrics.train_loss"])
 def test_a_result_that_is_absent_differs(lost: str) -> None:
     verdict = judge(FACTS, {name: value for name, value in FACTS.items() if name != lost})
     assert verdict.results == (lost,)
-    assert verdict.sentences[0].endswith("-> absent")
+    assert verdict.sentences[0].endswith("-> not recorded")
 
 
 def test_more_than_one_differing_result_is_counted() -> None:

@@ -167,7 +167,7 @@ def test_verify_goes_on_on_another_processor_and_a_rerun_does_not(bench: Bench) 
     assert any("processor Another processor ->" in note for note in notes)
     recorded = load(path)
     verdict = verdict_on((recorded.path, recorded.manifest), (finished.path, finished.manifest))
-    assert verdict.headline == "bitwise, although environment.cpu differ"
+    assert verdict.headline == "bitwise, although environment.cpu differs"
 
 
 class TestTheTable:
