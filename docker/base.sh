@@ -52,7 +52,8 @@ missing=
 for tool in docker mmdebstrap; do
     command -v "$tool" >/dev/null || missing="$missing $tool"
 done
-[ -z "$missing" ] || fail "missing:$missing. On Debian or Ubuntu: apt-get install docker.io mmdebstrap"
+ls /usr/share/keyrings/debian-archive-keyring.* >/dev/null 2>&1 || missing="$missing debian-archive-keyring"
+[ -z "$missing" ] || fail "missing:$missing. On Debian or Ubuntu: apt-get install docker.io mmdebstrap debian-archive-keyring"
 docker version >/dev/null 2>&1 || fail "no Docker engine answers: start it, or ask for the right to use its socket"
 [ -z "$ca_bundle" ] || [ -f "$ca_bundle" ] || fail "CA_BUNDLE is $ca_bundle, and there is no such file"
 wheels=${WHEELS:-}
