@@ -23,6 +23,7 @@ __all__ = [
     "digest_of_files",
     "distance",
     "git",
+    "revision",
     "source_digest",
     "source_files",
     "source_root",
@@ -151,6 +152,14 @@ def work_tree(root: Path) -> str | None:
     if top is None or Path(top).resolve() != root.resolve():
         return None
     return _ask(root, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
+
+
+def revision(root: Path) -> str | None:
+    """Return the commit that is checked out, with ``-dirty`` where files are not as committed; else None."""
+    commit = work_tree(root)
+    if commit is None:
+        return None
+    return f"{commit}-dirty" if git(root, "status", "--porcelain") else commit
 
 
 def distance(root: Path, old: str, new: str) -> str:

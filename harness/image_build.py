@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.build_id import TARGETS, build_id
-from harness.code_capture import work_tree
+from harness.code_capture import revision
 from harness.errors import HarnessError, UserError
 from harness.image_files import baked_record
 from harness.images import ImageIdentity, engine_errors, identify, last_words
@@ -89,7 +89,7 @@ def build_image(
     if not (root / "Dockerfile").is_file():
         raise UserError(f"there is no Dockerfile in {root}: images are built from a checkout of the project")
     wanted = build_id(root, target)
-    commit = work_tree(root)
+    commit = revision(root)
     name = tag or f"{repository(root)}:{target}"
     try:
         stream = client.api.build(

@@ -19,6 +19,7 @@ from harness.code_capture import (
     digest_of_files,
     distance,
     git,
+    revision,
     source_files,
     work_tree,
 )
@@ -213,6 +214,19 @@ def test_the_distance_between_commits_is_said_in_words(repository: Path) -> None
     side = commit(repository, "side")
     assert distance(repository, third, side) == "1 commit later and 2 commits earlier"
     assert "not in this clone" in distance(repository, "0" * 40, first)
+
+
+def test_a_tree_with_an_edited_or_a_new_file_is_not_called_by_its_commit_alone(
+    repository: Path, tmp_path: Path
+) -> None:
+    clean = git(repository, "rev-parse", "HEAD").decode().strip()
+    assert revision(repository) == clean
+    new = repository / "new.txt"
+    new.write_text("new")
+    assert revision(repository) == f"{clean}-dirty"
+    git(repository, "add", "--all")
+    assert revision(repository) == f"{clean}-dirty"
+    assert revision(tmp_path / "no work tree") is None
 
 
 def test_git_that_fails_says_why(repository: Path) -> None:

@@ -100,6 +100,18 @@ def test_the_image_says_what_it_was_built_from(checkout: Checkout) -> None:
     assert "this image was built from this checkout as it stands\n" in shown.stdout
 
 
+def test_the_image_of_a_tree_that_is_not_as_committed_does_not_claim_its_commit(checkout: Checkout) -> None:
+    note = checkout.path / "note.txt"
+    note.write_text("new")
+    try:
+        done = checkout.harness("image", "build", "--tag", f"{checkout.image}:dirty")
+    finally:
+        note.unlink()
+    assert done.returncode == 0, done.stderr
+    told = identify(connect(), f"{checkout.image}:dirty").recipe["org.opencontainers.image.revision"]
+    assert told == f"{git(checkout, 'rev-parse', 'HEAD')}-dirty"
+
+
 def test_an_image_compared_with_itself_is_the_same_and_with_its_base_is_not(checkout: Checkout) -> None:
     image = f"{checkout.image}:cpu"
     assert checkout.harness("image", "compare", image, image).returncode == 0
