@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shlex
 import subprocess
 import time
 from collections.abc import Iterable
@@ -11,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from harness.build_id import build_id
 from tests.container.bait import Bait
@@ -217,6 +220,22 @@ def test_a_stop_is_heard_and_leaves_a_run_that_says_so(owned: Checkout) -> None:
     assert wait.stdout.strip() == "143"
     assert manifest["status"] == "interrupted"
     assert (run / "checkpoints" / "last.ckpt").is_file()
+
+
+@only_root
+def test_the_line_of_the_ci_examples_holds_the_image_against_the_golden(checkout: Checkout) -> None:
+    script = yaml.safe_load((ROOT / "docs" / "ci" / "gitlab-ci.yml").read_text())["container"]["script"]
+    (line,) = (shlex.split(line) for line in script if "golden check" in line)
+    assert line[:2] == ["docker", "compose"]
+    os.chown(checkout.runs, 1000, 1000)
+    done = checkout.compose(*line[2:])
+    assert done.returncode == 0, done.stdout + done.stderr
+    verdict = json.loads((checkout.runs / "golden.json").read_text())
+    assert verdict["holds"]
+    lanes = {lane["name"]: lane["status"] for lane in verdict["lanes"]}
+    assert lanes["A/B"] == lanes["golden"] == "holds"
+    reports = [checkout.runs / f"golden.{kind}" for kind in ("json", "xml", "md")]
+    assert {report.stat().st_uid for report in reports} == {1000}
 
 
 def runs_of(checkout: Checkout) -> set[Path]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.container.bait import bridge_gateway
-from tests.container.compose_kit import ENTRYPOINT, Checkout
+from tests.container.compose_kit import ENTRYPOINT, Checkout, manifest_of
 from tests.harness.spec_kit import write_scan
 
 pytestmark = [
@@ -42,12 +42,13 @@ def served(tmp_path: Path) -> Iterator[tuple[Path, str]]:
 
 @pytest.fixture
 def owned(checkout: Checkout) -> Checkout:
-    """Return the checkout with a folder for data that belongs to somebody else."""
-    os.chown(checkout.path / "data", OWNER, OWNER)
+    """Return the checkout with folders for data and runs that belong to somebody else."""
+    for folder in (checkout.path / "data", checkout.runs):
+        os.chown(folder, OWNER, OWNER)
     return checkout
 
 
-def test_what_is_fetched_is_whole_and_belongs_to_the_owner_of_the_folder(
+def test_what_is_fetched_is_whole_belongs_to_the_owner_of_the_folder_and_is_trained_on_and_reconstructed(
     owned: Checkout, served: tuple[Path, str]
 ) -> None:
     folder, address = served
@@ -55,7 +56,8 @@ def test_what_is_fetched_is_whole_and_belongs_to_the_owner_of_the_folder(
     spec = owned.path / "runs" / "fetched.yaml"
     spec.write_text(
         f"name: fetched\ndata: {{train: {{source: '{address}/scan.npz', sha256: {sha256}}}}}\n"
-        "training: {n_groups: 16}\n"
+        "model: {n_filters_scale: 1, attention: false, probe_big: false}\n"
+        "training: {n_groups: 16, epochs: 1, batch_size: 8}\nproducts: {pictures: false}\n"
     )
     without_network = owned.compose("run", "--rm", "-T", "train", "runs/fetched.yaml")
     assert without_network.returncode == 2
@@ -66,6 +68,29 @@ def test_what_is_fetched_is_whole_and_belongs_to_the_owner_of_the_folder(
     (file,) = (path for path in brought if path.is_file())
     assert hashlib.sha256(file.read_bytes()).hexdigest() == sha256
     assert {(path.stat().st_uid, path.stat().st_gid) for path in brought} == {(OWNER, OWNER)}
+    trained = owned.compose("run", "--rm", "-T", "train", "runs/fetched.yaml")
+    assert trained.returncode in {0, 1}, trained.stdout + trained.stderr  # one epoch on noise may collapse
+    record = manifest_of(owned.runs, "fetched-*")
+    assert record["status"] in {"completed", "collapsed"}, record["error"]
+    assert [one["sha256"] for one in record["data"]] == [sha256]
+    (run,) = owned.runs.glob("fetched-*")
+    turned = owned.compose(
+        "run",
+        "--rm",
+        "-T",
+        "reconstruct",
+        run.name,
+        f"/data/{file.relative_to(data)}",
+        "--set",
+        "products.pictures=false",
+    )
+    assert turned.returncode == 0, turned.stdout + turned.stderr
+    record = manifest_of(owned.runs, "fetched-on-*")
+    assert record["status"] == "completed"
+    weights = hashlib.sha256((run / "checkpoints" / "last.ckpt").read_bytes()).hexdigest()
+    assert {one["role"]: one["sha256"] for one in record["data"]} == {"scan": sha256, "model": weights}
+    (made,) = owned.runs.glob("fetched-on-*/products/reconstruction.npz")
+    assert {path.stat().st_uid for path in (made, made.parent)} == {OWNER}
 
 
 @pytest.mark.parametrize(
