@@ -16,9 +16,19 @@ from typing import Any
 import pytest
 
 from harness.errors import UserError
+from harness.run import Finished
 from harness.store import BEGUN
 from tests.proof.conftest import Tally
-from tests.proof.forked import ENDED, Death, Forks, Subject, differing, facts, problems_of
+from tests.proof.forked import (
+    ENDED,
+    Death,
+    Forks,
+    Subject,
+    differing,
+    facts,
+    problems_of,
+    wait_until_free,
+)
 from tests.proof.specs import SMALL
 from tests.proof.test_kills import subject_of
 
@@ -35,6 +45,10 @@ SETS = (
     "checkpoints.every_steps=1",
 )
 CHUNKS = 4
+WITH_EVERYTHING = ("training.epochs=2", "training.n_groups=4", "products.reconstruction=true")
+"""Beside what is on in the spec: two persistent workers, the csv logger, a state after every step."""
+
+POINTS_OF_A_SAMPLE = 4
 
 
 def only_run(runs: Path) -> Path | None:
@@ -102,18 +116,24 @@ def part(chunk: int) -> Choice:
 
 
 def worker_faults(
-    subject: Subject, wanted: dict[str, Any], tmp_path: Path, tally: Tally, action: str, chosen: Choice
+    subject: Subject,
+    wanted: dict[str, Any],
+    tmp_path: Path,
+    tally: Tally,
+    action: str,
+    chosen: Choice,
+    live: Callable[[Death], Finished] | None = None,
 ) -> None:
-    """Let chosen calls of the worker fail, one in each run."""
-    report = tmp_path / "calls"
-    noted = subject.run(Death(fault=f"{{run}}|{KINDS}|0|eio|{report}"))
+    """Let chosen calls of the worker fail, one in each run, or in each of what else it is to live through."""
+    report, live = tmp_path / "calls", live or subject.run
+    noted = live(Death(fault=f"{{run}}|{KINDS}|0|eio|{report}"))
     calls = calls_in(report)
     shutil.rmtree(noted.path)
     for number in chosen(len(calls)):
-        finished = subject.run(Death(fault=f"{{run}}|{KINDS}|{number}|{action}|{report}"))
+        finished = live(Death(fault=f"{{run}}|{KINDS}|{number}|{action}|{report}"))
         hit = hit_in(report)
         if hit is None:
-            assert finished.manifest.status == "completed", finished.manifest.error
+            assert finished.manifest.status in ENDED, finished.manifest.error
             shutil.rmtree(finished.path)
             continue
         said = finished.manifest.error or ""
@@ -175,4 +195,43 @@ def test_a_fault_of_the_disk_under_the_host(
 ) -> None:
     """Fault or death at every write, fsync, rename of the host."""
     host_faults(subject, wanted, tmp_path, tally, action, part(chunk))
+    tally.close()
+
+
+@pytest.fixture(scope="module")
+def whole(forks: Forks, place: Path) -> tuple[Subject, dict[str, Any]]:
+    made = subject_of(forks, place, "whole-faults", SMALL)
+    subject = Subject(made.forks, made.spec, made.runs, WITH_EVERYTHING)
+    return subject, facts(subject.run().path)
+
+
+def spread(action: str) -> Choice:
+    """Choose a few calls from the first to the last, others for every action."""
+    first = 3 + 5 * list(ACTIONS).index(action)
+    return lambda calls: range(first, calls + 1, calls // POINTS_OF_A_SAMPLE)
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_a_fault_under_a_worker_with_workers_logger_and_products(
+    whole: tuple[Subject, dict[str, Any]], tmp_path: Path, tally: Tally, action: str
+) -> None:
+    """Fault or death with workers, csv logger and products: a sample."""
+    worker_faults(*whole, tmp_path, tally, action, spread(action))
+    tally.close()
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_a_fault_under_a_worker_that_resumes(
+    whole: tuple[Subject, dict[str, Any]], tmp_path: Path, tally: Tally, action: str
+) -> None:
+    """Fault or death while a run is resumed: a sample."""
+    subject, wanted = whole
+    broken = subject.run(Death(step=2)).path
+    wait_until_free(broken)
+
+    def go_on(death: Death) -> Finished:
+        return subject.resume(Path(shutil.copytree(broken, tmp_path / "again")), death)
+
+    worker_faults(subject, wanted, tmp_path, tally, action, spread(action), go_on)
+    shutil.rmtree(broken)
     tally.close()
