@@ -11,6 +11,7 @@ from pathlib import Path
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator, XLAAccelerator
 from lightning.pytorch.callbacks import EarlyStopping
+from lightning.pytorch.plugins.environments import LightningEnvironment
 
 from ptycho_torch.callbacks import BestCheckpoints, LastCheckpoint, MetricsFile, Progress, Reporter
 from ptycho_torch.config import PyTorchExecutionConfig
@@ -201,7 +202,8 @@ def build_trainer(
         enable_model_summary=False,
         logger=build_logger(execution.logger_backend, output / "logs") or False,
         callbacks=callbacks,
-        plugins=[DurableCheckpointIO()],
+        # Named, so that none is looked for: where mpi4py is installed, looking alone initialises MPI.
+        plugins=[DurableCheckpointIO(), LightningEnvironment()],
         default_root_dir=output,
         log_every_n_steps=1,
         num_sanity_val_steps=0,

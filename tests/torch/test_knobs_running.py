@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch.plugins.environments import LightningEnvironment, MPIEnvironment
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ptycho_torch.errors import ConfigError, NotRunnableError
@@ -49,6 +50,17 @@ class TestHardware:
         result = fit(make_payload(ONE_STEP, accelerator="cpu", **BARE), scan)
         assert str(result.trainer.strategy.root_device) == "cpu"
         assert {str(weight.device) for weight in result.module.parameters()} == {"cpu"}
+
+    def test_no_launcher_of_a_cluster_is_looked_for(
+        self, make_payload: MakePayload, scan: Scan, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("TORCHELASTIC_RUN_ID", "of somebody else's job")
+        asked: list[str] = []
+        monkeypatch.setattr(MPIEnvironment, "detect", lambda: asked.append("MPI"))
+        result = fit(make_payload(ONE_STEP, **BARE), scan)
+        assert asked == []
+        used = result.trainer._accelerator_connector.cluster_environment
+        assert type(used) is LightningEnvironment
 
     @NEEDS_A_CARD
     def test_on_a_graphics_card_the_steps_are_made_there(self, make_payload: MakePayload, scan: Scan) -> None:
