@@ -143,6 +143,9 @@ class ResumePoints(Checkpoint):
         self, trainer: Trainer, pl_module: LightningModule, outputs: STEP_OUTPUT, batch: Any, batch_idx: int
     ) -> None:
         """Save the state after an optimizer step, when it is time."""
+        if self._continued is not None:
+            # Goes on as any other: at the end of a restarted epoch Lightning asks no plateau scheduler.
+            trainer.fit_loop.restarting = False
         if is_between_steps(trainer) and self._is_due(trainer):
             self.save(trainer)
 

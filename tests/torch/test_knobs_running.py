@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from lightning.pytorch.plugins.environments import LightningEnvironment, MPIEnvironment
+from lightning.fabric.plugins.environments.lightning import LightningEnvironment
+from lightning.fabric.plugins.environments.mpi import MPIEnvironment
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from ptycho_torch.errors import ConfigError, NotRunnableError
