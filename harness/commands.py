@@ -96,12 +96,14 @@ def repeat_run(
     from harness.recorded import load, locate_data
     from harness.repeat import repeat
     from harness.screen import watching
-    from harness.soundness import refuse_contradictions
+    from harness.soundness import refuse_contradictions, remarks
 
     recorded = load(find_run(run_name, runs_dir))
     contradictions: tuple[str, ...] = ()
     if kind == "verify":
         _refuse_what_did_not_end(recorded)
+        for remark in remarks(recorded):
+            tell_note(remark)
         contradictions = refuse_contradictions(recorded, regardless=regardless, warn=tell_note)
     executor = executor_for_run(recorded.path.name, recorded.manifest, executor_name, image, tell_note)
     found = locate_data(recorded, folders_for_data(data_dirs), fetcher_of_data(may_download=True))
@@ -209,7 +211,7 @@ def restore_run(
 def check_files(run_name: str, runs_dir: Path, data_dirs: tuple[Path, ...]) -> ExitCode:
     from harness.lookup import find_run
     from harness.recorded import data_problems, load, locate_data
-    from harness.soundness import contradictions
+    from harness.soundness import contradictions, remarks
 
     path = find_run(run_name, runs_dir)
     recorded = load(path)
@@ -219,6 +221,8 @@ def check_files(run_name: str, runs_dir: Path, data_dirs: tuple[Path, ...]) -> E
         click.echo(f"damaged: {sentence}", err=True)
     code = report_damage(path)
     if code is ExitCode.OK:
+        for remark in remarks(recorded):
+            tell_note(remark)
         for sentence in (found_out := contradictions(recorded)):
             click.echo(f"altered: {sentence}", err=True)
         problems = (*problems, *found_out)

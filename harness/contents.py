@@ -8,9 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from harness.store import BEGUN, INPUTS, JOURNAL, LOCK, MANIFEST, PROGRESS, file_digest, remove_durably
-from ptycho_torch.durable import sync_folder
+from ptycho_torch.durable import is_unfinished_write, sync_folder
 
-__all__ = ["leftovers", "recorded_files", "remove_leftovers", "strangers", "sync_files"]
+__all__ = [
+    "leftovers",
+    "recorded_files",
+    "remove_leftovers",
+    "strangers",
+    "sync_files",
+    "unfinished_writes",
+]
 
 _STATES = "checkpoints/resume-"
 _HIDDEN, _UNFINISHED = ".", ".tmp"
@@ -44,6 +51,13 @@ def leftovers(run_dir: Path) -> tuple[str, ...]:
     These are states to continue from, and files that a death left unfinished.
     """
     return tuple(relative for relative, _ in _entries(run_dir) if _is_left_over(relative))
+
+
+def unfinished_writes(run_dir: Path) -> tuple[str, ...]:
+    """Name what deaths left of files that were being written durably."""
+    return tuple(
+        relative for relative, path in _entries(run_dir) if _is_plain(path) and is_unfinished_write(path.name)
+    )
 
 
 def remove_leftovers(run_dir: Path) -> None:

@@ -26,7 +26,7 @@ def write_progress(run_dir: Path, phase: str, **facts: float) -> None:
     """
     known = {name: value for name, value in facts.items() if math.isfinite(value)}
     line = json.dumps({"phase": phase, "updated": utc_now(), **known}, sort_keys=True)
-    temporary = run_dir / f".{PROGRESS}"
+    temporary = run_dir / f".{PROGRESS}.tmp"
     temporary.write_text(line, encoding="utf-8")
     temporary.replace(run_dir / PROGRESS)
 

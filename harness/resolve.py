@@ -15,7 +15,14 @@ from harness.probing import probe_container, probe_execution, probe_profile
 from harness.resolved import REFINE, SOURCE_KEYS, Exactness, FileSource, ResolvedRun, Source
 from harness.sources import Fetch, FoundScan, find_sources
 from harness.spec import RunSpec, is_from_option
-from harness.spec_blocks import CheckpointsBlock, ContainerBlock, ExactnessBlock, ProductsBlock, RunBlock
+from harness.spec_blocks import (
+    IN_TRAIN,
+    CheckpointsBlock,
+    ContainerBlock,
+    ExactnessBlock,
+    ProductsBlock,
+    RunBlock,
+)
 from ptycho_torch.config_factory import create_training_payload
 from ptycho_torch.errors import ConfigError
 from ptycho_torch.headers import ScanHeader
@@ -33,7 +40,6 @@ _OWN_BLOCKS: Mapping[str, type[Any]] = {
     "checkpoints": CheckpointsBlock,
     "products": ProductsBlock,
 }
-_IN_TRAIN: Mapping[str, str] = {"data.positions": "data.train.positions", "data.units": "data.train.units"}
 _FROM_DATA = ("data.positions", "data.units", "model.N")
 """Values that a scan tells where the spec does not."""
 _INGREDIENTS = (*KINDS, "detector")
@@ -200,7 +206,7 @@ def _problem(spec: RunSpec, sentence: str, key: str) -> Problem:
 
 
 def _written_key(spec: RunSpec, key: str) -> str:
-    inner = _IN_TRAIN.get(key)
+    inner = IN_TRAIN.get(key)
     return inner if inner is not None and spec.find(key) is None and spec.find(inner) is not None else key
 
 
@@ -214,7 +220,7 @@ def _explicit(values: Mapping[str, Value], *, with_execution: bool) -> dict[str,
     given = {
         key: value for key, value in values.items() if key.count(".") == 1 and key.split(".")[0] in sections
     }
-    return given | {key: values[inner] for key, inner in _IN_TRAIN.items() if inner in values}
+    return given | {key: values[inner] for key, inner in IN_TRAIN.items() if inner in values}
 
 
 def _as_told(spec: RunSpec, header: ScanHeader) -> ScanHeader:

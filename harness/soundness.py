@@ -13,17 +13,18 @@ from typing import Any
 
 from harness.checkpoint_file import UnreadableError, read_checkpoint, weights_digest
 from harness.code_capture import digest_of_files
-from harness.contents import leftovers, recorded_files, strangers
+from harness.contents import leftovers, recorded_files, strangers, unfinished_writes
 from harness.environment import LOCK_COPY, packages_digest
 from harness.errors import HarnessError
-from harness.manifest import Attempt, plain_manifest, read_manifest
+from harness.manifest import Attempt, Leaf, ShadowedValue, plain_manifest, read_manifest
 from harness.outcome import ENDED, Outcome, flat, plain, read_outcome
 from harness.record import Circumstances, attempts_of, compose, with_last_fault
 from harness.recorded import AlteredError, Recorded
 from harness.spec import read_spec
+from harness.spec_blocks import IN_TRAIN
 from harness.store import BEGUN, JOURNAL, SPEC, read_events
 
-__all__ = ["contradictions", "refuse_contradictions"]
+__all__ = ["contradictions", "refuse_contradictions", "remarks"]
 
 _MOST_NAMED = 8
 _OPTION, _FILE = "--", ".file"
@@ -74,10 +75,17 @@ def refuse_contradictions(
     return found
 
 
+def remarks(recorded: Recorded) -> tuple[str, ...]:
+    """Name what a death left of a file that was being written: no part of the run, nor an alteration."""
+    names = unfinished_writes(recorded.path) if recorded.manifest.status in ENDED else ()
+    return tuple(f"{name} is what a death left of a file being written, no part of the run" for name in names)
+
+
 def _files(recorded: Recorded) -> Iterator[str]:
     there, manifest = recorded_files(recorded.path), recorded.manifest
     # A run that was broken off is continued from what is left over.
-    others = (*strangers(recorded.path), *(leftovers(recorded.path) if manifest.status in ENDED else ()))
+    left = leftovers(recorded.path) if manifest.status in ENDED else ()
+    others = {*strangers(recorded.path), *left} - {*unfinished_writes(recorded.path)}
     for name in sorted({*there, *others, *manifest.files}):
         if name not in manifest.files:
             yield f"{name} is no file of the run: take it away"
@@ -113,16 +121,27 @@ def _as_written(recorded: Recorded) -> Iterator[str]:
         yield f"{SPEC} cannot be read: {error}"
         return
     for key, leaf in recorded.manifest.resolved.items():
-        value = written.get(key)
-        # An option hides what is written, and a request such as auto is resolved; the rest is taken as it is.
-        is_taken = leaf.place is not None and not leaf.place.startswith(_OPTION) and leaf.source != "resolved"
-        if is_taken and value is not None and _says_another(key, value.value, leaf.value):
-            yield f"{key} is recorded as {leaf.value!r}, in {SPEC} it is {value.value!r}"
+        value, taken = written.get(key, written.get(IN_TRAIN.get(key, key))), _taken_from_the_spec(leaf)
+        if value is None and taken is not None:
+            yield f"{key} is recorded as {taken.value!r}, in {SPEC} it is not"
+        elif value is not None and taken is None:
+            yield f"{key} is in {SPEC} {value.value!r}, nothing is recorded as written there"
+        elif value is not None and taken is not None and _says_another(key, value.value, taken.value):
+            yield f"{key} is recorded as {taken.value!r}, in {SPEC} it is {value.value!r}"
+
+
+def _taken_from_the_spec(leaf: Leaf) -> Leaf | ShadowedValue | None:
+    # An option hides what is written, and so does what a request such as auto is resolved to.
+    told: tuple[Leaf | ShadowedValue, ...] = (leaf, *leaf.shadowed)
+    for one in told:
+        if one.place is not None and not one.place.startswith(_OPTION) and one.source != "resolved":
+            return one
+    return None
 
 
 def _says_another(key: str, written: Any, taken: Any) -> bool:
     # Numbers are compared as numbers, however they are spelt; of a file's place only the name is kept.
-    return not key.endswith(_FILE) and written is not None and plain(written) != taken
+    return not key.endswith(_FILE) and plain(written) != taken
 
 
 def _since_it_began(recorded: Recorded) -> Iterator[str]:

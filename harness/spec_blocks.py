@@ -32,6 +32,7 @@ __all__ = [
     "ALIASES",
     "CONFIG_SECTIONS",
     "IMAGE_CHOICE",
+    "IN_TRAIN",
     "ROLES",
     "CheckpointsBlock",
     "ContainerBlock",
@@ -47,6 +48,11 @@ __all__ = [
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 IMAGE_CHOICE = r"cpu|cuda|([^\s@]+@)?sha256:[0-9a-f]{64}"
 """Pattern of what may be named where an image is chosen: never a tag, which moves."""
+
+IN_TRAIN: Mapping[str, str] = MappingProxyType(
+    {"data.positions": "data.train.positions", "data.units": "data.train.units"}
+)
+"""Values of the science that may be written with the scan to train on, too."""
 
 Size = Annotated[str, Field(pattern=r"^[1-9]\d{0,5}[mg]$")]
 Text = Annotated[str, Field(min_length=1, max_length=1024)]

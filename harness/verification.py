@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 
-_CSV_LOGGERS = "logs/csv/"
+_CSV_LOGGERS, _LOGGER = "logs/csv/", "execution.logger_backend"
 
 
 def facts_of(manifest: Manifest) -> dict[str, Any]:
@@ -39,6 +39,7 @@ def facts_of(manifest: Manifest) -> dict[str, Any]:
         **{name: one.sha256 for name, one in manifest.files.items() if name.startswith(_CSV_LOGGERS)},
         **flat("seeds", manifest.seeds),
         **flat("collapse", manifest.collapse),
+        **flat("refinement", manifest.refinement),
         **flat("observed", manifest.exactness.observed),
         **flat("scans", {record.role: record.facts for record in manifest.data}),
         **flat("kept", checkpoints),
@@ -81,7 +82,7 @@ def verdict_on(
         A trace or a checkpoint cannot be read.
     """
     (first_dir, one), (second_dir, other) = first, second
-    verdict = judge(facts_of(one), facts_of(other))
+    verdict = judge(*_comparable(one, other))
     if damage:
         return dataclasses.replace(verdict, contradictions=(*contradictions, *damage))
     parting = parting_of(first_dir, second_dir)
@@ -99,6 +100,15 @@ def verdict_on(
         contradictions=tuple(contradictions),
         unfinished=_unfinished(one, other),
     )
+
+
+def _comparable(*runs: Manifest) -> list[dict[str, Any]]:
+    # A log that only one of the two was asked for says nothing about what they came to.
+    loggers = [run.resolved[_LOGGER].value if _LOGGER in run.resolved else None for run in runs]
+    left_out = (_CSV_LOGGERS,) if loggers[0] != loggers[1] else ()
+    return [
+        {name: fact for name, fact in facts_of(run).items() if not name.startswith(left_out)} for run in runs
+    ]
 
 
 def _unfinished(one: Manifest, other: Manifest) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-__all__ = ["open_durably", "sync_file", "sync_folder", "sync_tree"]
+__all__ = ["is_unfinished_write", "open_durably", "sync_file", "sync_folder", "sync_tree"]
 
 _BUFFER_BYTES = 2**20
 """A checkpoint comes in many small pieces; they go to the disk in few."""
@@ -38,6 +39,11 @@ def open_durably(path: Path) -> Iterator[BinaryIO]:
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def is_unfinished_write(name: str) -> bool:
+    """Whether a file's name is one that :func:`open_durably` gives until all is written."""
+    return re.fullmatch(r"\..+\.[0-9a-f]{8}\.tmp", name) is not None
 
 
 def sync_folder(folder: Path) -> None:

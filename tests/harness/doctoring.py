@@ -320,6 +320,9 @@ FOUND_BY_TRAINING: dict[str, Callable[[Path], object]] = {
     "the trace's last line torn everywhere": each(
         lambda run: (run / TRACE).write_bytes((run / TRACE).read_bytes()[:-9]), vouched(TRACE)
     ),
+    "a pass of a refinement, everywhere": lambda run: both(
+        run, _set("refinement", to={"taken_back": [{"pass": 3}], "network_image": "0" * 64})
+    ),
     "the trace removed everywhere": lambda run: forget(run, TRACE),
     "a product everywhere": each(plant(WEIGHTS), vouched(WEIGHTS)),
     "the csv logger's file everywhere": each(log_more, vouched(CSV_LOG)),

@@ -11,7 +11,7 @@ import pytest
 from harness.errors import HarnessError
 from harness.manifest import DamagedError
 from harness.recorded import AlteredError, load
-from harness.soundness import contradictions, refuse_contradictions
+from harness.soundness import contradictions, refuse_contradictions, remarks
 from harness.verification import verdict_on
 from tests.harness.conftest import Bench, make_bench_in
 from tests.harness.doctoring import (
@@ -75,6 +75,10 @@ EXECUTION = "execution: {scheduler: MultiStage, persistent_workers: false}\n"
         ("poisson", "mae", "training.loss is recorded as 'poisson', in spec.yaml it is 'mae'"),
         (r"\[1, 0.5\]", "[1, 0.25]", "training.stage_factors is recorded as"),
         ("persistent_workers: false", "persistent_workers: true", "execution.persistent_workers is recorded"),
+        ("loss: poisson, ", "", "training.loss is recorded as 'poisson', in spec.yaml it is not"),
+        ("loss: poisson", "loss: null", "training.loss is recorded as 'poisson', in spec.yaml it is not"),
+        (r"\[1\]", "null", "training.stage_epochs is recorded as [1], in spec.yaml it is None"),
+        ("scheduler", "gradient_clip_val: 1.0, scheduler", "execution.gradient_clip_val is in spec.yaml 1.0"),
         ("poisson", '"poisson"', None),
         ("0.5", "5.0e-1", None),
         ("epochs: 2", "epochs: 0x2", None),
@@ -89,6 +93,34 @@ def test_the_spec_is_held_against_what_was_resolved_value_by_value_and_not_lette
     rewrite_spec(path, old, new)
     found = contradictions(load(path))
     assert found == () if said is None else len(found) == 1 and found[0].startswith(said)
+
+
+HIDDEN = """\
+name: small
+data: {train: {file: scan.npz, units: normalized_amplitude, positions: center, sha256: null}}
+training: {n_groups: 10, nepochs: 2, loss: poisson}
+execution: {accelerator: auto, gradient_clip_val: null, inference_batch_size: null, middle_trim: 32}
+exactness: {profile: auto}
+"""
+
+
+def test_what_options_defaults_and_this_machine_hide_of_the_spec_is_held_against_it_too(bench: Bench) -> None:
+    bench.spec.write_text(HIDDEN)
+    path = bench.run("complete", "training.loss=mae", "data.units=count_amplitude", "seed=7").path
+    assert contradictions(load(path)) == ()
+    rewrite_spec(path, "poisson", "mae")
+    assert contradictions(load(path)) == ("training.loss is recorded as 'poisson', in spec.yaml it is 'mae'",)
+
+
+UNFINISHED = ("products/.weights.safetensors.0123abcd.tmp", ".manifest.json.89abcdef.tmp")
+
+
+def test_what_a_death_left_of_a_file_being_written_is_remarked_and_no_alteration(copied: Path) -> None:
+    assert remarks(load(copied)) == ()
+    for name in UNFINISHED:
+        (copied / name).write_bytes(b"half of it")
+    assert contradictions(load(copied)) == ()
+    assert [remark.split()[0] for remark in remarks(load(copied))] == sorted(UNFINISHED)
 
 
 def test_a_run_that_was_broken_off_may_hold_states_and_unfinished_files(bench: Bench) -> None:

@@ -138,6 +138,19 @@ def test_a_run_that_was_broken_off_after_it_took_another_way_is_diverged(bench: 
     assert verdict_on((first.path, first.manifest), (second.path, broken)).kind == "diverged"
 
 
+def test_a_log_that_only_one_run_was_asked_for_does_not_count_and_one_that_is_gone_does(
+    bench: Bench,
+) -> None:
+    logged = bench.run("complete", "execution.logger_backend=csv").manifest
+    files = {name: one for name, one in logged.files.items() if not name.startswith("logs/csv/")}
+    removed = replace(logged, files=files)
+    leaf = replace(logged.resolved["execution.logger_backend"], value=None)
+    unasked = replace(removed, resolved={**logged.resolved, "execution.logger_backend": leaf})
+    for one, other in ((logged, unasked), (unasked, logged)):
+        assert judged(one, changed(other, inputs="another")).headline == "bitwise, although inputs differ"
+    assert judged(logged, removed).results == ("logs/csv/metrics.csv",)
+
+
 def test_a_training_that_took_another_way_is_diverged_at_its_first_step(bench: Bench) -> None:
     first = bench.run()
     second = again(bench, first.path, behaviour="drift", kind="verify")

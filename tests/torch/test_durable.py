@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ptycho_torch.durable import open_durably
+from ptycho_torch.durable import is_unfinished_write, open_durably
 
 
 def test_a_file_takes_its_name_once_it_is_on_the_disk_and_then_its_folder_is_synced(
@@ -55,3 +55,11 @@ def test_a_file_is_as_readable_as_any_new_file(tmp_path: Path) -> None:
     (tmp_path / "plain").touch()
     modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("file", "plain")}
     assert len(modes) == 1
+
+
+def test_the_name_of_an_unfinished_write_is_known_and_no_name_beside_it(tmp_path: Path) -> None:
+    with open_durably(tmp_path / "file.npz"):
+        (unfinished,) = tmp_path.iterdir()
+        assert is_unfinished_write(unfinished.name)
+    others = ("file.npz", ".file.npz.tmp", ".file.npz.0123abc.tmp", "file.0123abcd.tmp", ".0123abcd.tmp")
+    assert not any(is_unfinished_write(name) for name in others)
