@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from harness.called import called, data_named_by, way_to_fetch
 from harness.errors import UserError
+from ptycho_torch.durable import open_durably
 
 __all__ = ["Bar", "Fetcher"]
 
@@ -77,14 +78,20 @@ class Fetcher:
         import requests
 
         pooch.get_logger().setLevel(logging.WARNING)
-        downloader: Any = pooch.HTTPDownloader(progressbar=self.bar or False, timeout=60)
+        over_http: Any = pooch.HTTPDownloader(progressbar=self.bar or False, timeout=60)
+
+        def download(address: str, temporary: str, asker: Any) -> None:
+            # pooch's own temporary file is its owner's alone, and a container may be somebody else's.
+            with open_durably(Path(temporary)) as stream:
+                over_http(address, stream, asker)
+
         try:
             path = pooch.retrieve(
                 url,
                 known_hash=f"sha256:{sha256}",
                 fname=name,
                 path=self.folder / sha256,
-                downloader=downloader,
+                downloader=download,
             )
         except ValueError as error:
             raise UserError(

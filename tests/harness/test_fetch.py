@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import stat
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,22 @@ def test_a_file_is_downloaded_once_and_checked(served: tuple[Path, str], tmp_pat
     (folder / "scan.npz").unlink()
     assert fetch(f"{address}/scan.npz", digest, "scan.npz") == path
     assert Fetcher(tmp_path / "cache", may_download=False)(f"{address}/scan.npz", digest, "scan.npz") == path
+
+
+@pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o077, 0o600)])
+def test_a_file_that_was_downloaded_is_for_those_whom_the_umask_lets_read(
+    served: tuple[Path, str], tmp_path: Path, mask: int, mode: int
+) -> None:
+    folder, address = served
+    (folder / "scan.npz").write_bytes(b"frames")
+    digest = hashlib.sha256(b"frames").hexdigest()
+    before = os.umask(mask)
+    try:
+        path = Fetcher(tmp_path / "cache")(f"{address}/scan.npz", digest, "scan.npz")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(path.stat().st_mode) == mode
+    assert list(path.parent.iterdir()) == [path]
 
 
 def test_another_file_under_the_address_is_refused_and_not_kept(
