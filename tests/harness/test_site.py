@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from harness.cli import main
+from harness.errors import ExitCode, UserError
 from harness.site import REPOSITORY, repository, site_settings
 
 ROOT = Path(__file__).parents[2]
@@ -26,6 +27,28 @@ def test_the_environment_overrules_the_file_of_the_checkout_and_what_is_empty_na
     assert repository(tmp_path, {"IMAGE": "told"}) == "told"
     assert repository(tmp_path, {"IMAGE": ""}) == REPOSITORY
     assert site_settings(tmp_path, {"IMAGE": "told"}) == {"MEMORY": "4g", "IMAGE": "told"}
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("mine  # note", "mine"),
+        ("mine#1", "mine#1"),
+        ("'mine'\t# it's a note", "mine"),
+        ('"mine # own"', "mine # own"),
+    ],
+)
+def test_a_note_behind_a_value_is_none_of_it(tmp_path: Path, written: str, meant: str) -> None:
+    (tmp_path / ".env").write_text(f"IMAGE={written}\n", encoding="utf-8")
+    assert site_settings(tmp_path, {}) == {"IMAGE": meant}
+
+
+def test_a_file_that_is_not_text_is_answered_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes("MEMORY=4g\n# für mich\n".encode("latin-1"))
+    with pytest.raises(UserError) as refused:
+        repository(tmp_path, {})
+    assert str(refused.value) == f"{tmp_path}/.env:2: is not UTF-8 text: save it as UTF-8"
+    assert refused.value.exit_code is ExitCode.BAD_INPUT
 
 
 class EmptyEngine(http.server.BaseHTTPRequestHandler):
