@@ -17,6 +17,7 @@ from harness.called import CALLED_AS, FETCHED_AS
 ROOT = Path(__file__).parents[1]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+COMMAND = "${COMPOSE:-docker-compose}"
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 # The Compose Specification's schema, https://github.com/compose-spec/compose-spec, Apache License 2.0.
 SCHEMA = ROOT / "tests" / "compose-spec.json"
@@ -73,10 +74,10 @@ def test_every_service_says_how_it_is_called_but_that_of_the_tests_which_expect_
     for name, service in SERVICES.items():
         expected = "harness-cuda" if name.endswith("-cuda") else "harness"
         said = service["environment"].get(CALLED_AS)
-        assert said == (None if name == "test" else f"docker-compose run --rm {expected}")
+        assert said == (None if name == "test" else f"{COMMAND} run --rm {expected}")
         networked = service["environment"].get(FETCHED_AS)
         has_none = service["network_mode"] == "none" and name != "test"
-        assert (networked or None) == ("docker-compose run --rm fetch SPEC" if has_none else None)
+        assert (networked or None) == (f"{COMMAND} run --rm fetch SPEC" if has_none else None)
 
 
 def test_every_folder_that_is_mounted_exists_in_git() -> None:

@@ -53,6 +53,22 @@ def test_every_command_that_is_shown_exists(document: Path) -> None:
         assert set(re.findall(r"--[\w-]+", (rest or quoted_rest).partition("#")[0])) <= known
 
 
+def test_every_service_of_compose_that_is_shown_exists_and_takes_that_verb() -> None:
+    services = yaml.safe_load(text_of("docker-compose.yml"))["services"]
+    entrypoint = r"(?:(/\S+)\s)?"  # takes the place of the command line
+    command = rf"docker[- ]compose run\s((?:-\S+\s)*){entrypoint}([\w-]+)(?: ([\w-]+))?"
+    shown = [
+        words
+        for document in (*DOCUMENTS, ROOT / "docker-compose.yml")
+        for words in re.findall(command, document.read_text(encoding="utf-8"))
+    ]
+    assert {service for _, _, service, _ in shown} <= set(services)
+    lines = {"harness", "harness-cuda"}
+    verbs = {verb for _, instead, service, verb in shown if service in lines and verb and not instead}
+    assert verbs
+    assert verbs <= set(cli.commands)
+
+
 def test_every_make_target_that_is_shown_exists() -> None:
     targets = set(re.findall(r"^([a-z-]+):", text_of("Makefile"), flags=re.MULTILINE))
     shown = {

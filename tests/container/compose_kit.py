@@ -97,7 +97,7 @@ class Checkout:
         return subprocess.run(
             [*compose_command(), *arguments],
             cwd=self.path,
-            env={**os.environ, "IMAGE": self.image, **settings},
+            env={**os.environ, "IMAGE": self.image, "COMPOSE": "", **settings},
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
