@@ -12,14 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 from harness.build_id import TARGETS as BUILT
 from harness.errors import UserError
-from harness.site import REPOSITORY, repository
+from harness.site import repository
 
 if TYPE_CHECKING:
     from docker.client import DockerClient
 
 __all__ = [
     "BUILD_ID_LABEL",
-    "REPOSITORY",
     "TARGETS",
     "TARGET_LABEL",
     "EngineError",

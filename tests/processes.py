@@ -1,4 +1,4 @@
-"""Processes of this machine, found without any program."""
+"""Processes of this machine, found without any program, and what this one may do."""
 
 from __future__ import annotations
 
@@ -6,7 +6,17 @@ import contextlib
 import os
 from pathlib import Path
 
-__all__ = ["is_running", "worker_of"]
+__all__ = ["is_running", "may_mount", "worker_of"]
+
+_SYS_ADMIN = 21
+"""Number of the capability that mounting needs; uid 0 has it in no container that was not given it."""
+
+
+def may_mount() -> bool:
+    """Tell whether this process has the right to administer the system, and so to mount."""
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
+    [held] = [line.split()[1] for line in status.splitlines() if line.startswith("CapEff")]
+    return bool(int(held, 16) >> _SYS_ADMIN & 1)
 
 
 def is_running(process: int, program: str) -> bool:

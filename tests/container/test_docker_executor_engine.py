@@ -16,8 +16,10 @@ import pytest
 from docker.client import DockerClient
 from docker.errors import NotFound
 
-from harness.images import REPOSITORY, connect
+from harness.images import connect
+from harness.site import repository
 from harness.store import is_held
+from tests.container.compose_kit import ROOT
 from tests.container.docker_kit import (
     ENDLESS,
     PATIENCE_S,
@@ -119,7 +121,7 @@ def own_engine(cpu_image: str) -> Iterator[Engine]:
             # The content of an image is its identity, so it has the same id there.
             (loaded,) = client.images.load(connect(timeout_s=600).images.get(cpu_image).save())
             assert loaded.id == cpu_image
-            loaded.tag(REPOSITORY, "cpu")
+            loaded.tag(repository(ROOT), "cpu")
             yield engine
         finally:
             engine.clear()

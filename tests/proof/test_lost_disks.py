@@ -16,6 +16,7 @@ import pytest
 
 from harness.manifest import DamagedError
 from ptycho_torch.resume import find_continuation
+from tests.processes import may_mount
 from tests.proof.conftest import Tally
 from tests.proof.forked import Forks, Subject, facts, problems_of
 from tests.proof.specs import SMALL
@@ -35,12 +36,6 @@ def device_of(disk: Path) -> str:
     asked = ["findmnt", "-no", "SOURCE", str(disk)]
     answer = subprocess.run(asked, check=True, capture_output=True, text=True)
     return Path(answer.stdout.strip()).resolve().name
-
-
-def may_mount() -> bool:
-    status = Path("/proc/self/status").read_text()
-    [held] = [line.split()[1] for line in status.splitlines() if line.startswith("CapEff")]
-    return bool(int(held, 16) >> 21 & 1)
 
 
 needs_mount = pytest.mark.skipif(
