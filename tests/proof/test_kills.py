@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ptycho_torch.variants import GENERATORS
 from tests.proof.conftest import Tally
 from tests.proof.forked import UNHARMED, Death, Forks, Subject, continued_from, differing, facts
 from tests.proof.specs import (
@@ -33,6 +34,8 @@ def subject_of(forks: Forks, place: Path, name: str, text: str) -> Subject:
 
 
 def everything_of(forks: Forks, place: Path, name: str, *sets: str) -> tuple[Subject, dict[str, Any]]:
+    has_network = DEFAULT_NETWORK in sets or "tiny" in GENERATORS
+    assert has_network, "the proofs' own network is missing: start pytest with -p tests.proof.tiny_line"
     subject = dataclasses.replace(subject_of(forks, place, name, EVERYTHING), sets=sets)
     unharmed = subject.run(UNHARMED, "checkpoints.every_steps=null")
     assert unharmed.manifest.metrics["steps"] == EVERYTHING_STEPS

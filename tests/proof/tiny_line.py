@@ -1,4 +1,4 @@
-"""Puts the proofs' own network into the table, as ``docs/extending.md`` says: a plugin of `make proof`.
+"""Puts the proofs' own network into the table from outside, without a line there: a plugin of `make proof`.
 
 It must be loaded before the configuration, which takes its legal names from the table.
 """
