@@ -46,6 +46,7 @@ def resolve_spec(
     executor_name: str | None,
     is_to_run: bool = False,
 ) -> tuple[Executor, RunSpec, ResolvedRun, Mapping[str, str]]:
+    """Return executor, spec, resolved run and each role's data file; what is assumed is told."""
     from harness.spec import read_spec
 
     spec = read_spec(spec_path, sets, device)
@@ -65,6 +66,7 @@ def resolve_spec(
 
 
 def fetch_scans(spec_path: Path, sets: tuple[str, ...], data_dirs: tuple[Path, ...]) -> None:
+    """Download what a spec names and no folder has, and print where each scan is."""
     from harness.errors import SpecError
     from harness.sources import find_sources
     from harness.spec import read_spec
@@ -91,6 +93,7 @@ def repeat_run(
     image: str | None,
     regardless: bool,
 ) -> tuple[Recorded, Finished, tuple[str, ...]]:
+    """Return a recorded run, its repetition, and what `verify` found contradictory in the record."""
     from harness.lookup import find_run
     from harness.placing import executor_for_run
     from harness.recorded import load, locate_data
@@ -130,6 +133,7 @@ def _refuse_what_did_not_end(recorded: Recorded) -> None:
 
 
 def run_twice(runs_dir: Path, data_dirs: tuple[Path, ...], **choice: Any) -> tuple[Finished, Finished | None]:
+    """Run a spec, and its run again; one that did not complete is returned alone, with None."""
     from harness.run import Job, run
     from harness.screen import watching
 
@@ -151,6 +155,7 @@ def resume_run(
     regardless: bool,
     max_restarts: int,
 ) -> Finished:
+    """Go on with a run that was broken off; a worker that is killed is started `max_restarts` times more."""
     from harness.lookup import find_run
     from harness.placing import executor_for_run
     from harness.recorded import locate_data
@@ -181,6 +186,7 @@ def restore_run(
     image: str | None,
     regardless: bool,
 ) -> None:
+    """Rebuild a run's code and environment, and become the process that runs it again there."""
     from harness.cache import cache_folder
     from harness.lookup import find_run
     from harness.manifest import read_manifest
@@ -188,10 +194,8 @@ def restore_run(
 
     path = find_run(run_name, runs_dir)
     manifest = read_manifest(path)
-    if (
-        image is not None
-        or (executor_name or ("docker" if manifest.environment.image else "local")) != "local"
-    ):
+    executor = executor_name or ("docker" if manifest.environment.image else "local")
+    if image is not None or executor != "local":
         raise UserError(
             "--restore rebuilds a native environment: add --executor local; "
             "a container's environment is its image, which `harness image build` makes"
@@ -209,6 +213,7 @@ def restore_run(
 
 
 def check_files(run_name: str, runs_dir: Path, data_dirs: tuple[Path, ...]) -> ExitCode:
+    """Say which files of a run, or of its data, are not as recorded, and which facts were altered."""
     from harness.lookup import find_run
     from harness.recorded import data_problems, load, locate_data
     from harness.soundness import contradictions, remarks
@@ -233,6 +238,7 @@ def check_files(run_name: str, runs_dir: Path, data_dirs: tuple[Path, ...]) -> E
 
 
 def report_damage(path: Path) -> ExitCode:
+    """Say which files of a run are not those of its manifest; a run without one has nothing to be held to."""
     from harness.manifest import damaged_files, read_manifest
     from harness.store import MANIFEST
 
@@ -245,14 +251,15 @@ def report_damage(path: Path) -> ExitCode:
 
 
 def report_parting(first: Path, second: Path) -> None:
+    """Print where two runs part, if their traces tell."""
     from harness.comparison import parting_sentence
 
-    sentence = parting_sentence(first, second)
-    if sentence is not None:
+    if (sentence := parting_sentence(first, second)) is not None:
         click.echo(f"  {sentence}")
 
 
 def close_run(finished: Finished) -> ExitCode:
+    """Print the closing screen of a run, and return its exit code."""
     from harness.run import exit_code
     from harness.screen import print_closing
 
@@ -263,6 +270,7 @@ def close_run(finished: Finished) -> ExitCode:
 def bisect_two(
     runs: tuple[str, str], runs_dir: Path, data_dirs: tuple[Path, ...], trace_only: bool, restores: bool
 ) -> Bisection:
+    """Find where two runs part; `trace_only` carries no step out, `restores` rebuilds environments."""
     from harness.bisection import Side, bisect_runs
     from harness.cache import cache_folder
     from harness.lookup import find_run

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import shlex
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -14,9 +14,6 @@ from harness.called import called
 from harness.commands import close_run, run_twice
 from harness.errors import ExitCode, HarnessError
 from harness.options import runs_dir_option, spec_options
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["golden", "way_to_accept"]
 
