@@ -11,7 +11,7 @@ from tests.proof.conftest import Tally
 from tests.proof.forked import UNHARMED, Death, Forks, Subject, differing, facts
 from tests.proof.specs import SMALL, SMALL_STEPS
 from tests.proof.test_disk_faults import SETS, host_faults, worker_faults
-from tests.proof.test_kills import subject_of
+from tests.proof.test_kills import OPTIONS, subject_of
 
 pytestmark = pytest.mark.slow
 
@@ -35,6 +35,19 @@ def test_a_kill_inside_steps_before_in_and_after_an_uneven_window(
         assert len(finished.manifest.attempts) == 1 + len(deaths)
         tally.point(f"steps {deaths}", differing(facts(finished.path), wanted))
         shutil.rmtree(finished.path)
+    tally.close()
+
+
+def test_a_kill_in_an_epoch_at_whose_end_the_plateau_scheduler_lowers_the_rate(
+    forks: Forks, tmp_path: Path, tally: Tally
+) -> None:
+    """SIGKILL before a rate is lowered: a sample."""
+    subject, sets = subject_of(forks, tmp_path, "plateau", SMALL), OPTIONS["ReduceLROnPlateau"]
+    unharmed = subject.run(UNHARMED, *sets)
+    losses = [float(line.split(",")[-1]) for line in (unharmed.path / "metrics.csv").read_text().split()[1:]]
+    assert losses[2] > losses[1], "the last epoch is worse than the one before, so the rate is lowered"
+    finished = subject.die_and_end([Death(step=SMALL_STEPS - 3)], *sets)
+    tally.point("the last epoch's first step", differing(facts(finished.path), facts(unharmed.path)))
     tally.close()
 
 
