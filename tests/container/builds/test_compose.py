@@ -201,9 +201,9 @@ def test_an_edited_line_never_runs_in_an_old_image(checkout: Checkout, name: str
     assert "docker-compose build train" in sentence
 
 
-def test_a_stop_is_heard_and_leaves_a_run_that_says_so(owned: Checkout) -> None:
+def test_a_stop_is_heard_and_the_run_is_resumed_to_its_end(owned: Checkout) -> None:
     before = runs_of(owned)
-    started = owned.compose("run", "-d", "-T", "train", f"{SPEC}", "--set", "training.epochs=500")
+    started = owned.compose("run", "-d", "-T", "train", f"{SPEC}", "--set", "training.epochs=24")
     assert started.returncode == 0, started.stderr
     container = started.stdout.split()[-1]
     try:
@@ -220,6 +220,12 @@ def test_a_stop_is_heard_and_leaves_a_run_that_says_so(owned: Checkout) -> None:
     assert wait.stdout.strip() == "143"
     assert manifest["status"] == "interrupted"
     assert (run / "checkpoints" / "last.ckpt").is_file()
+    resumed = owned.compose("run", "--rm", "-T", "resume", run.name)
+    assert resumed.returncode == 0, resumed.stdout + resumed.stderr
+    manifest = manifest_of(owned.runs, run.name)
+    assert manifest["status"] == "completed"
+    assert manifest["metrics"]["epochs"] == 24
+    assert len(manifest["attempts"]) == 2
 
 
 @only_root
