@@ -10,21 +10,12 @@ import click
 
 from harness.called import called, shown
 from harness.code_capture import source_root
-from harness.commands import (
-    bisect_two,
-    check_files,
-    close_run,
-    fetch_scans,
-    repeat_run,
-    report_damage,
-    report_parting,
-    resolve_spec,
-    restore_run,
-)
+from harness.commands import close_run, fetch_scans, repeat_run, resolve_spec, restore_run
 from harness.errors import ExitCode, HarnessError
 from harness.golden_cli import golden
 from harness.image_cli import image
 from harness.images import last_words, refusals
+from harness.judging import bisect_two, check_files, report_damage, report_parting
 from harness.onward_cli import reconstruct_command, refine_command, resume_command
 from harness.options import (
     data_dir_option,
