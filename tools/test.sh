@@ -20,17 +20,17 @@ run_tests() {
     "$python" -m pytest -o cache_dir="$cache/.pytest_cache" "$@"
 }
 
-spread="-n ${JOBS:-auto} --maxprocesses 8 --dist loadfile"
+spread="-n ${JOBS:-auto} --maxprocesses 8 --dist"
 case $which in
 all)
-    run_tests $spread "$@"
+    run_tests $spread loadfile "$@"
     # Drawing and processes that are started anew have no shapes to check; one test computes in float64.
-    run_tests $spread -p tests.shape_checker --jaxtyping-packages="$checked,tests.shape_checker.check" \
+    run_tests $spread loadfile -p tests.shape_checker --jaxtyping-packages="$checked,tests.shape_checker.check" \
         --deselect tests/torch/test_module.py::test_a_batch_in_parts_has_the_loss_and_the_gradients_of_the_whole \
         --ignore=tests/torch/test_plotting.py --ignore=tests/torch/exact/test_profile.py tests/torch
     ;;
-slow) run_tests $spread -m slow "$@" ;;
-container) run_tests $spread -m container "$@" ;;
-proof) run_tests $spread -p tests.proof.tiny_line -m proof tests/proof "$@" ;;
+slow) run_tests $spread loadfile -m slow "$@" ;;
+container) run_tests $spread loadfile -m container "$@" ;;
+proof) run_tests $spread loadgroup -p tests.proof.tiny_line -m proof tests/proof "$@" ;;
 *) echo "test.sh: all, slow, container or proof, not '$which'" >&2; exit 2 ;;
 esac

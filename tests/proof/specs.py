@@ -11,8 +11,7 @@ data:
       object: {size_px: 112}
       scan: {rows: 9, columns: 9}
   validation_fraction: 0.08
-model:
-  {gridsize: 2, object_big: false, generator: tiny, n_filters_scale: 1, attention: false, probe_big: false}
+model: {gridsize: 2, object_big: false, n_filters_scale: 1, attention: false, probe_big: false}
 training: {n_groups: 58, epochs: 3, batch_size: 1, lr_warmup_epochs: 0.5}
 execution:
   scheduler: WarmupCosine
@@ -27,8 +26,6 @@ products: {reconstruction: false}
 
 Its 174 batches take the smallest default network 11 s of a Zen 3 core, the proofs' own some 3 s.
 """
-
-DEFAULT_NETWORK = "model.generator=cnn"
 
 EVERYTHING_STEPS, EVERYTHING_STEPS_AN_EPOCH = 60, 20
 
@@ -55,3 +52,6 @@ products: {reconstruction: false}
 """Three epochs of seven batches: three steps of two batches, and one of the last batch alone."""
 
 SMALL_STEPS = 12
+
+OWN_NETWORK = ("model.object_big=false", "model.generator=tiny")
+"""The network of ``tiny.py``, where pytest is started with ``-p tests.proof.tiny_line``."""

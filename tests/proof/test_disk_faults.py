@@ -29,7 +29,7 @@ from tests.proof.forked import (
     problems_of,
     wait_until_free,
 )
-from tests.proof.specs import SMALL
+from tests.proof.specs import OWN_NETWORK, SMALL
 from tests.proof.test_kills import subject_of
 
 pytestmark = pytest.mark.proof
@@ -85,8 +85,7 @@ def end_of(subject: Subject, path: Path, wanted: dict[str, Any]) -> list[str]:
 
 @pytest.fixture(scope="module")
 def subject(forks: Forks, place: Path) -> Subject:
-    made = subject_of(forks, place, "faults", SMALL)
-    return Subject(made.forks, made.spec, made.runs, SETS)
+    return subject_of(forks, place, "faults", SMALL, *OWN_NETWORK, *SETS)
 
 
 @pytest.fixture(scope="module")
@@ -153,7 +152,7 @@ def host_faults(
     forks, runs, report = subject.forks, tmp_path / "runs", tmp_path / "calls"
     runs.mkdir()
     command = ["run", subject.spec, "--runs-dir", runs, "--executor", "forked"]
-    command += [word for one in SETS for word in ("--set", one)]
+    command += [word for one in subject.sets for word in ("--set", one)]
     status, said = forks.host(*command, fault=f"{runs}|{KINDS}|0|eio|{report}")
     assert status in {0, 1}, said
     calls = calls_in(report)
@@ -200,8 +199,7 @@ def test_a_fault_of_the_disk_under_the_host(
 
 @pytest.fixture(scope="module")
 def whole(forks: Forks, place: Path) -> tuple[Subject, dict[str, Any]]:
-    made = subject_of(forks, place, "whole-faults", SMALL)
-    subject = Subject(made.forks, made.spec, made.runs, WITH_EVERYTHING)
+    subject = subject_of(forks, place, "whole-faults", SMALL, *WITH_EVERYTHING)
     return subject, facts(subject.run().path)
 
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from ptycho_torch.variants import GENERATORS
 from tests.proof.conftest import Tally
 from tests.proof.forked import UNHARMED, Death, Forks, Subject, continued_from, differing, facts
 from tests.proof.specs import (
-    DEFAULT_NETWORK,
     EVERYTHING,
     EVERYTHING_STEPS,
     EVERYTHING_STEPS_AN_EPOCH,
+    OWN_NETWORK,
     SMALL,
 )
 
@@ -25,18 +23,16 @@ CHUNK = 10
 POINTS = 12
 
 
-def subject_of(forks: Forks, place: Path, name: str, text: str) -> Subject:
+def subject_of(forks: Forks, place: Path, name: str, text: str, *sets: str) -> Subject:
     folder = place / name
     folder.mkdir(exist_ok=True)
     spec = folder / "spec.yaml"
     spec.write_text(text)
-    return Subject(forks, spec, folder / "runs")
+    return Subject(forks, spec, folder / "runs", sets)
 
 
 def everything_of(forks: Forks, place: Path, name: str, *sets: str) -> tuple[Subject, dict[str, Any]]:
-    has_network = DEFAULT_NETWORK in sets or "tiny" in GENERATORS
-    assert has_network, "the proofs' own network is missing: start pytest with -p tests.proof.tiny_line"
-    subject = dataclasses.replace(subject_of(forks, place, name, EVERYTHING), sets=sets)
+    subject = subject_of(forks, place, name, EVERYTHING, *sets)
     unharmed = subject.run(UNHARMED, "checkpoints.every_steps=null")
     assert unharmed.manifest.metrics["steps"] == EVERYTHING_STEPS
     return subject, facts(unharmed.path)
@@ -44,12 +40,12 @@ def everything_of(forks: Forks, place: Path, name: str, *sets: str) -> tuple[Sub
 
 @pytest.fixture(scope="module")
 def everything(forks: Forks, place: Path) -> tuple[Subject, dict[str, Any]]:
-    return everything_of(forks, place, "everything")
+    return everything_of(forks, place, "everything", *OWN_NETWORK)
 
 
 @pytest.fixture(scope="module")
 def everything_large(forks: Forks, place: Path) -> tuple[Subject, dict[str, Any]]:
-    return everything_of(forks, place, "everything large", DEFAULT_NETWORK)
+    return everything_of(forks, place, "everything large")
 
 
 @pytest.mark.parametrize("first", range(1, EVERYTHING_STEPS + 1, CHUNK))
@@ -123,6 +119,14 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     ),
     "probe trained, attention": ("model.probe_trainable=true", "model.attention=true"),
 }
+WITH_DEFAULT_NETWORK = {
+    "ReduceLROnPlateau",
+    "WarmupCosine, gridsize 1",
+    "gridsize 2, patches merged",
+    "MAE",
+    "early stopping about to fire",
+    "probe trained, attention",
+}
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -130,9 +134,9 @@ def test_a_kill_inside_twelve_steps_of_every_option(
     forks: Forks, tmp_path: Path, tally: Tally, option: str
 ) -> None:
     """SIGKILL inside twelve steps of every other option."""
-    subject = subject_of(forks, tmp_path, "option", SMALL)
-    sets = OPTIONS[option]
-    unharmed = subject.run(UNHARMED, *sets, "checkpoints.every_steps=null")
+    network = () if option in WITH_DEFAULT_NETWORK else OWN_NETWORK
+    subject = subject_of(forks, tmp_path, "option", SMALL, *network, *OPTIONS[option])
+    unharmed = subject.run(UNHARMED, "checkpoints.every_steps=null")
     wanted = facts(unharmed.path)
     steps = int(unharmed.manifest.metrics["steps"])
     assert steps >= POINTS
@@ -140,7 +144,7 @@ def test_a_kill_inside_twelve_steps_of_every_option(
         assert unharmed.manifest.metrics["epochs"] < 30
     for step in range(steps - POINTS + 1, steps + 1):
         twice = [Death(step=1)] if step % 4 == 0 else []
-        finished = subject.die_and_end([Death(step=step), *twice], *sets)
+        finished = subject.die_and_end([Death(step=step), *twice])
         tally.point(f"{option}, step {step}", differing(facts(finished.path), wanted))
         assert len(finished.manifest.attempts) == 2 + len(twice)
         shutil.rmtree(finished.path)

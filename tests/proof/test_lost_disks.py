@@ -19,7 +19,7 @@ from ptycho_torch.resume import find_continuation
 from tests.processes import may_mount
 from tests.proof.conftest import Tally
 from tests.proof.forked import Forks, Subject, facts, problems_of
-from tests.proof.specs import SMALL
+from tests.proof.specs import OWN_NETWORK, SMALL
 from tests.proof.test_disk_faults import SETS, end_of, listed, only_run
 from tests.proof.test_kills import subject_of
 
@@ -59,8 +59,7 @@ def mounted(folder: Path, *what: str | Path) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def subject(forks: Forks, place: Path) -> Subject:
-    made = subject_of(forks, place, "disks", SMALL)
-    return Subject(made.forks, made.spec, made.runs, (*SETS, "training.epochs=4"))
+    return subject_of(forks, place, "disks", SMALL, *OWN_NETWORK, *SETS, "training.epochs=4")
 
 
 @pytest.fixture(scope="module")

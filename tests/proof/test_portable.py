@@ -54,7 +54,10 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Found:
     return computed(tmp_path_factory.mktemp("here"), "operations", *MUTATIONS, *TRAININGS)
 
 
-@pytest.fixture(scope="module", params=["Haswell", "EPYC"])
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(cpu, marks=pytest.mark.xdist_group(cpu)) for cpu in ("Haswell", "EPYC")],
+)
 def there(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Found:
     folder = tmp_path_factory.mktemp(request.param)
     return computed(folder, "operations", *MUTATIONS, *TRAININGS, cpu=request.param)

@@ -12,7 +12,7 @@ import pytest
 
 from tests.proof.conftest import Tally
 from tests.proof.forked import ENDED, UNHARMED, Death, Forks, Subject, differing, facts
-from tests.proof.specs import SMALL
+from tests.proof.specs import OWN_NETWORK, SMALL
 from tests.proof.test_kills import subject_of
 
 pytestmark = pytest.mark.proof
@@ -25,9 +25,8 @@ DISK_CALLS = "wsrtu"
 
 @pytest.fixture(scope="module")
 def small(forks: Forks, place: Path) -> tuple[Subject, dict[str, Any], float]:
-    subject = subject_of(forks, place, "random", SMALL)
     sets = ("products.reconstruction=true", "products.pictures=false", "checkpoints.every_steps=2")
-    subject = Subject(subject.forks, subject.spec, subject.runs, sets)
+    subject = subject_of(forks, place, "random", SMALL, *OWN_NETWORK, *sets)
     unharmed = subject.run()
     return subject, facts(unharmed.path), unharmed.manifest.attempts[0].seconds
 

@@ -1,4 +1,4 @@
-"""Fifty re-runs of ``runs/ci.yaml`` in fresh processes on a loaded machine: fifty times the same bits."""
+"""Fifty re-runs of ``runs/ci.yaml`` on a loaded machine, ten in fresh processes: always the same bits."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from tests.proof.conftest import Tally
-from tests.proof.forked import ROOT
+from tests.proof.forked import ROOT, Forks
 from tests.proof.real_runs import harness, only_run
 
 pytestmark = pytest.mark.proof
-CHUNKS, CHUNK = 10, 5
+FRESH_CHUNKS, FORKED_CHUNKS, CHUNK = 2, 8, 5
 
 
 @pytest.fixture
@@ -43,8 +43,8 @@ def first(place: Path) -> Path:
 
 
 @pytest.mark.usefixtures("load")
-@pytest.mark.parametrize("chunk", range(CHUNKS))
-def test_a_re_run_on_a_loaded_machine_is_bitwise(
+@pytest.mark.parametrize("chunk", range(FRESH_CHUNKS))
+def test_a_re_run_in_fresh_processes_on_a_loaded_machine_is_bitwise(
     first: Path, tmp_path: Path, tally: Tally, chunk: int
 ) -> None:
     """Re-runs of runs/ci.yaml, fresh processes, loaded machine."""
@@ -52,5 +52,19 @@ def test_a_re_run_on_a_loaded_machine_is_bitwise(
         answer = harness("verify", first, "--runs-dir", tmp_path / "runs")
         is_bitwise = answer.returncode == 0 and answer.stdout.startswith("bitwise")
         tally.point(f"{chunk}.{number}", [] if is_bitwise else [answer.stdout + answer.stderr])
+        shutil.rmtree(tmp_path / "runs")
+    tally.close()
+
+
+@pytest.mark.usefixtures("load")
+@pytest.mark.parametrize("chunk", range(FORKED_CHUNKS))
+def test_a_re_run_on_a_loaded_machine_is_bitwise(
+    forks: Forks, first: Path, tmp_path: Path, tally: Tally, chunk: int
+) -> None:
+    """Re-runs of runs/ci.yaml, forked processes, loaded machine."""
+    for number in range(CHUNK):
+        status, said = forks.host("verify", first, "--runs-dir", tmp_path / "runs", "--executor", "forked")
+        is_bitwise = status == 0 and "bitwise" in said.splitlines()
+        tally.point(f"{chunk}.{number}", [] if is_bitwise else [said])
         shutil.rmtree(tmp_path / "runs")
     tally.close()

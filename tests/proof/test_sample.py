@@ -18,8 +18,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def faulty(forks: Forks, place: Path) -> Subject:
-    made = subject_of(forks, place, "sample", SMALL)
-    return Subject(made.forks, made.spec, made.runs, SETS)
+    return subject_of(forks, place, "sample", SMALL, *SETS)
 
 
 def test_a_kill_inside_steps_before_in_and_after_an_uneven_window(
