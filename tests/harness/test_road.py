@@ -47,9 +47,9 @@ def harness(*arguments: str | Path, runs: Path, **environment: str) -> subproces
     )
 
 
-def start(spec: Path, runs: Path, *options: str) -> subprocess.Popen[bytes]:
+def start(spec: Path, runs: Path, *options: str, verb: str = "run") -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "harness", "run", str(spec), "--runs-dir", str(runs), *options],
+        [sys.executable, "-m", "harness", verb, str(spec), "--runs-dir", str(runs), *options],
         env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
