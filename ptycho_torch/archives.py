@@ -20,7 +20,7 @@ from ptycho_torch.errors import DataError, DataFileNotFoundError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["ArrayHeader", "NpzArchive", "damage_reported", "npz_members", "open_npz", "write_npz"]
+__all__ = ["ArrayHeader", "NpzArchive", "damage_reported", "npz_members", "open_npz", "row_blocks", "write_npz"]
 
 MAX_UNPACKED_RATIO = 200
 """A file may unpack to this many times its size, or to the floor if that is more."""
@@ -164,16 +164,34 @@ def write_npz(stream: IO[bytes], members: Mapping[str, NDArray[Any]]) -> None:
     stream
         Where it goes.
     members
-        Name to array.
+        Name to array, or to a stack of which only slices can be had: it is read piece by piece.
     """
-    import numpy as np
     from numpy.lib import format as npy_format
 
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED) as archive:
         for name, array in sorted(members.items()):
-            content = io.BytesIO()
-            npy_format.write_array(content, np.asarray(array, order="C"), version=(1, 0), allow_pickle=False)
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy", date_time=_EPOCH), content.getvalue())
+            said = {"descr": npy_format.dtype_to_descr(array.dtype), "fortran_order": False}
+            header = io.BytesIO()
+            npy_format.write_array_header_1_0(header, {**said, "shape": array.shape})
+            info = zipfile.ZipInfo(f"{name}.npy", date_time=_EPOCH)
+            info.file_size = header.tell() + math.prod(array.shape) * array.dtype.itemsize
+            with archive.open(info, "w") as member:
+                member.write(header.getvalue())
+                for rows in row_blocks(array):
+                    member.write(rows.data)
+
+
+def row_blocks(array: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Cut an array, or a stack of which only slices can be had, into blocks of rows in C order."""
+    import numpy as np
+
+    if array.ndim == 0:
+        yield np.ascontiguousarray(array)
+        return
+    row_bytes = math.prod(array.shape[1:]) * array.dtype.itemsize
+    step = max(1, _BLOCK_BYTES // max(row_bytes, 1))
+    for first in range(0, array.shape[0], step):
+        yield np.ascontiguousarray(array[first : first + step])
 
 
 def _unpacked(packed: IO[bytes], path: Path, stack: ExitStack) -> IO[bytes]:

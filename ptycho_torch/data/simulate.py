@@ -13,6 +13,7 @@ from ptycho_torch.errors import DataError
 from ptycho_torch.exact.seeding import generator
 from ptycho_torch.physics.probe import annular_probe, disk_probe, gaussian_probe, with_modes
 from ptycho_torch.physics.simulation import simulate_frames
+from ptycho_torch.readers.frames import Hold, held
 from ptycho_torch.readers.scan import Scan
 from ptycho_torch.simulate_config import (
     AnnularProbe,
@@ -31,8 +32,15 @@ __all__ = ["illumination", "scan_corners_px", "simulate_scan"]
 _GOLDEN_ANGLE_RAD = math.pi * (3 - math.sqrt(5))
 
 
-def simulate_scan(config: SimulateConfig) -> Scan:
+def simulate_scan(config: SimulateConfig, *, hold: Hold = held) -> Scan:
     """Simulate the scan that `config` describes; the same configuration gives the same scan.
+
+    Parameters
+    ----------
+    config
+        The description.
+    hold
+        Where the frames are kept.
 
     Returns
     -------
@@ -57,10 +65,11 @@ def simulate_scan(config: SimulateConfig) -> Scan:
     counts, scale = simulate_frames(
         obj, probe, corners, config.nphotons, generator(config.seed, "simulate", "photons")
     )
-    mask = _detect(config.detector, counts, generator(config.seed, "simulate", "detector"))
+    mask = _living_pixels(config.detector, config.probe.N, generator(config.seed, "simulate", "detector"))
+    amplitudes = (np.sqrt(_detected(config.detector, one, mask))[None].astype(np.float32) for one in counts)
     errors = generator(config.seed, "simulate", "position errors").normal(size=corners.shape)
     return Scan(
-        diffraction=np.sqrt(counts).astype(np.float32),
+        diffraction=hold(amplitudes, (len(corners), config.probe.N, config.probe.N)),
         corners_px=corners + config.scan.position_error_px * errors,
         probe=(probe * np.sqrt(scale)).astype(np.complex64),
         units="count_amplitude",
@@ -131,15 +140,16 @@ def _fermat(config: FermatScan, middle_px: float, randomness: np.random.Generato
     return middle_px + np.stack([radius * np.sin(angle), radius * np.cos(angle)], axis=-1)
 
 
-def _detect(config: DetectorConfig, counts: np.ndarray, randomness: np.random.Generator) -> np.ndarray | None:
-    """Have dead pixels count nothing and full ones no more, in place; return the mask, if any is dead."""
-    if config.saturation_counts is not None:
-        np.minimum(counts, config.saturation_counts, out=counts)
+def _living_pixels(config: DetectorConfig, N: int, randomness: np.random.Generator) -> np.ndarray | None:
     if config.dead_pixel_fraction == 0:
         return None
-    mask = randomness.uniform(size=counts.shape[1:]) >= config.dead_pixel_fraction
-    counts[:, ~mask] = 0
-    return mask
+    return randomness.uniform(size=(N, N)) >= config.dead_pixel_fraction
+
+
+def _detected(config: DetectorConfig, counts: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+    """Have full pixels of a frame count no more, and dead ones nothing."""
+    seen = counts if config.saturation_counts is None else np.minimum(counts, config.saturation_counts)
+    return seen if mask is None else np.where(mask, seen, 0)
 
 
 _PROBES: Mapping[type[Any], Callable[[Any], np.ndarray]] = {

@@ -49,8 +49,11 @@ def simulate_frames(
     corners_px: np.ndarray,
     nphotons: float,
     generator: np.random.Generator,
-) -> tuple[np.ndarray, float]:
+) -> tuple[Iterator[np.ndarray], float]:
     """Simulate a scan: ``|F(P O)|**2`` scaled to a mean number of photons per frame, Poisson-sampled.
+
+    Nothing grows with the number of frames but the positions: the intensities are computed twice, once for
+    the scale and once for the counts.
 
     Parameters
     ----------
@@ -67,18 +70,22 @@ def simulate_frames(
 
     Returns
     -------
-    counts : numpy.ndarray
-        Photon counts (J, N, N) float64, zero frequency at ``[N/2, N/2]``.
+    counts : iterator of numpy.ndarray
+        Photon counts of one frame after the other, (N, N) float64, zero frequency at ``[N/2, N/2]``.
     scale : float
         Counts per unit of ``sum_m |F(P_m O)|**2``.
     """
-    N = probe.shape[-1]
-    intensity = np.empty((len(corners_px), N, N))
-    for frame, patch in enumerate(object_patches(np.asarray(obj, np.complex128), corners_px, N)):
-        field = np.fft.fft2(probe.astype(np.complex128) * patch, norm="ortho")
-        intensity[frame] = np.fft.fftshift((field.real**2 + field.imag**2).sum(axis=0))
-    scale = nphotons / intensity.sum(axis=(1, 2)).mean()
-    return generator.poisson(scale * intensity).astype(np.float64), float(scale)
+    powers = np.array([intensity.sum() for intensity in _intensities(obj, probe, corners_px)])
+    scale = nphotons / powers.mean()
+    intensities = _intensities(obj, probe, corners_px)
+    return (generator.poisson(scale * one).astype(np.float64) for one in intensities), float(scale)
+
+
+def _intensities(obj: np.ndarray, probe: np.ndarray, corners_px: np.ndarray) -> Iterator[np.ndarray]:
+    exact = probe.astype(np.complex128)
+    for patch in object_patches(np.asarray(obj, np.complex128), corners_px, probe.shape[-1]):
+        field = np.fft.fft2(exact * patch, norm="ortho")
+        yield np.fft.fftshift((field.real**2 + field.imag**2).sum(axis=0))
 
 
 def _keys_taps(fraction: float) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ptycho_torch.archives import write_npz
+from ptycho_torch.archives import row_blocks, write_npz
 from ptycho_torch.durable import open_durably
 from ptycho_torch.errors import DataError
 from ptycho_torch.headers import UNITS
@@ -126,8 +126,8 @@ def arrays_digest(arrays: Mapping[str, NDArray[Any]]) -> str:
         array = arrays[name]
         shape = ",".join(str(side) for side in array.shape)
         digest.update(f"{name}|{array.dtype.name}|{shape}\n".encode())
-        little = array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
-        digest.update(np.ascontiguousarray(little).data)
+        for rows in row_blocks(array):
+            digest.update(rows.astype(array.dtype.newbyteorder("<"), copy=False).data)
     return digest.hexdigest()
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import dataclasses
+import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,12 +11,15 @@ from ptycho_torch.data.simulate import illumination, scan_corners_px, simulate_s
 from ptycho_torch.errors import DataError
 from ptycho_torch.exact.seeding import generator
 from ptycho_torch.physics.simulation import object_patches
-from ptycho_torch.readers.scan import Scan, scan_digest
+from ptycho_torch.readers.frames import hold_in
+from ptycho_torch.readers.scan import Scan, save_scan, scan_digest
+from ptycho_torch.scratch import scratch_in
 from ptycho_torch.simulate_config import (
     KINDS,
     DeadLeaves,
     DetectorConfig,
     FermatScan,
+    GaussianField,
     ProbeConfig,
     RasterScan,
     SimulateConfig,
@@ -47,6 +52,28 @@ def test_the_photons_do_not_change_object_or_positions(scan: Scan):
     brighter = simulate_scan(_config(nphotons=1e7))
     assert np.array_equal(brighter.object, scan.object)
     assert np.array_equal(brighter.corners_px, scan.corners_px)
+
+
+def test_frames_kept_in_a_scratch_file_are_those_kept_in_memory(scan: Scan, tmp_path: Path):
+    kept = simulate_scan(_config(), hold=hold_in(scratch_in(tmp_path)))
+    kept.check()
+    assert scan_digest(kept) == scan_digest(scan)
+    for name, one in {"memory": scan, "scratch": kept}.items():
+        save_scan(tmp_path / name, one)
+    assert (tmp_path / "memory").read_bytes() == (tmp_path / "scratch").read_bytes()
+
+
+def test_a_simulation_to_a_file_never_holds_its_frames(tmp_path: Path):
+    config = SimulateConfig(
+        object=GaussianField(size_px=100), scan=RasterScan(rows=20, columns=20, step_px=1)
+    )
+    tracemalloc.start()
+    scan = simulate_scan(config, hold=hold_in(scratch_in(tmp_path)))
+    save_scan(tmp_path / "scan.npz", scan)
+    scan_digest(scan)
+    peak_bytes = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak_bytes < 400 * 64 * 64 * 4 / 1.5  # blocks of a megabyte, however many frames
 
 
 def test_frames_hold_the_mean_number_of_photons(scan: Scan):

@@ -88,7 +88,8 @@ def test_two_equal_modes_double_the_counts_of_one(probe):
 
 def test_the_simulation_is_the_forward_model_run_on_the_object(probe, obj):
     corners = 10.0 + OFFSETS
-    counts, scale = simulate_frames(obj, probe, corners, 1e8, np.random.default_rng(1))
+    frames, scale = simulate_frames(obj, probe, corners, 1e8, np.random.default_rng(1))
+    counts = np.stack(list(frames))
     patches = torch.from_numpy(np.stack(list(object_patches(obj, corners, N))).astype(np.complex64))[:, None]
     predicted = ForwardModel(probe, scale)(patches, torch.zeros(4, 1, 2))[:, 0].numpy()
     assert predicted.sum(axis=(1, 2)).mean() == pytest.approx(1e8, rel=1e-4)
