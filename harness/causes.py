@@ -94,6 +94,7 @@ ACTS: tuple[tuple[Area, str, tuple[str, ...]], ...] = (
     ("code", "ptycho_torch/data/*", ("order", "values")),
     ("code", "ptycho_torch/exact/sampler.py", ("order",)),
     ("code", "ptycho_torch/exact/seeding.py", ("weights",)),
+    ("code", "ptycho_torch/exact/torch_seeding.py", ("weights",)),
     ("code", "ptycho_torch/exact/norm.py", ("gradient", "update")),
     ("code", "ptycho_torch/exact/profile.py", _ARITHMETIC),
     ("code", "ptycho_torch/exact/checkpoint_io.py", ("between", "kept")),

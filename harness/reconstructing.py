@@ -11,7 +11,7 @@ from harness.worker_inputs import checked_input, scan_facts
 from ptycho_torch.errors import CheckpointError
 from ptycho_torch.exact.checkpoint_io import DurableCheckpointIO
 from ptycho_torch.exact.digest import tensor_digest
-from ptycho_torch.exact.seeding import seed_everything
+from ptycho_torch.exact.torch_seeding import seed_everything
 from ptycho_torch.module import PtychoModule
 from ptycho_torch.products import reconstruction_cxi, reconstruction_file
 from ptycho_torch.readers import Scan, read_scan

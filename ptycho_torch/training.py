@@ -19,7 +19,7 @@ from ptycho_torch.config_factory import TrainingPayload
 from ptycho_torch.data.datamodule import PtychoDataModule
 from ptycho_torch.errors import NotRunnableError
 from ptycho_torch.exact.checkpoint_io import DurableCheckpointIO
-from ptycho_torch.exact.seeding import seed_everything
+from ptycho_torch.exact.torch_seeding import seed_everything
 from ptycho_torch.examination import BatchExamination
 from ptycho_torch.loggers import build_logger, silence_autologging
 from ptycho_torch.module import PtychoModule

@@ -13,7 +13,8 @@ from ptycho_torch.data.dataset import Batch, GroupDataset, Scaling, measure_scal
 from ptycho_torch.data.grouping import group_neighbours, groups_digest, select_frames, split_frames
 from ptycho_torch.errors import DataError, NotRunnableError
 from ptycho_torch.exact.sampler import KeyedBatchSampler
-from ptycho_torch.exact.seeding import key, torch_generator
+from ptycho_torch.exact.seeding import key
+from ptycho_torch.exact.torch_seeding import torch_generator
 from ptycho_torch.readers.scan import Scan, raise_problems
 
 if TYPE_CHECKING:

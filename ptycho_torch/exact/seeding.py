@@ -1,15 +1,10 @@
-"""Keyed randomness: every draw is a function of the run's seed and of words that say what it is for."""
+"""Keyed randomness: a draw is a function of the run's seed and of words that say what it is for. No torch."""
 
 from __future__ import annotations
 
 import hashlib
-import random
 
 import numpy as np
-import torch
-
-_TORCH_SEED_BITS = 63
-_LEGACY_SEED_BITS = 32
 
 
 def key(seed: int, *words: str | int) -> int:
@@ -31,19 +26,3 @@ def key(seed: int, *words: str | int) -> int:
 def generator(seed: int, *words: str | int) -> np.random.Generator:
     """Make a NumPy generator (Philox, counter-based) for one purpose."""
     return np.random.Generator(np.random.Philox(key=key(seed, *words)))
-
-
-def torch_generator(seed: int, *words: str | int) -> torch.Generator:
-    """Make a CPU torch generator for one purpose."""
-    return torch.Generator().manual_seed(key(seed, *words) >> (128 - _TORCH_SEED_BITS))
-
-
-def seed_everything(seed: int) -> None:
-    """Seed the global generators of Python, NumPy and torch: the only place that touches them.
-
-    What this project draws is keyed; this is for what libraries draw, such as initial weights.
-    """
-    word = key(seed, "global")
-    random.seed(word)
-    np.random.seed(word % (1 << _LEGACY_SEED_BITS))  # noqa: NPY002 - libraries draw from it
-    torch.manual_seed(word >> (128 - _TORCH_SEED_BITS))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ptycho_torch.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho_torch.data.dataset import Scaling
 from ptycho_torch.data.simulate import simulate_scan
-from ptycho_torch.exact.seeding import seed_everything
+from ptycho_torch.exact.torch_seeding import seed_everything
 from ptycho_torch.module import PtychoModule
 from ptycho_torch.physics.simulation import object_patches
 from ptycho_torch.readers.scan import Scan

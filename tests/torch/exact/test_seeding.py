@@ -8,7 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ptycho_torch.exact.seeding import generator, key, seed_everything, torch_generator
+from ptycho_torch.exact.seeding import generator, key
+from ptycho_torch.exact.torch_seeding import seed_everything, torch_generator
 
 WORDS = st.lists(st.one_of(st.integers(0, 2**64), st.text("ab1", min_size=1, max_size=4)), max_size=4)
 
