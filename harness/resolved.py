@@ -7,20 +7,17 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, Self, TypeAlias
-
-import pydantic
-from pydantic import ConfigDict, TypeAdapter
+from typing import Any, Literal, Self, TypeAlias
 
 from harness.errors import HarnessError
 from harness.spec_blocks import CONFIG_SECTIONS, ROLES, CheckpointsBlock, ContainerBlock, ProductsBlock
+from harness.strict_json import Strict, read_strictly
 from ptycho_torch.config import InferenceConfig
 from ptycho_torch.headers import ScanHeader
 from ptycho_torch.layers import Origin, freeze_fields
 from ptycho_torch.payloads import InferencePayload, TrainingPayload
 from ptycho_torch.refine_config import RefineConfig
 from ptycho_torch.simulate_config import SimulateConfig
-from ptycho_torch.validation import describe_problems
 
 __all__ = [
     "IMAGE",
@@ -45,12 +42,8 @@ IMAGE = "image"
 """The role of another run's image, from which a refinement starts."""
 
 
-class _Strict:
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
-
-
 @dataclass(frozen=True)
-class Exactness(_Strict):
+class Exactness(Strict):
     """The exactness profile that the run executes under, and its number of threads."""
 
     profile: Literal["strict", "portable", "portable-sse"]
@@ -58,7 +51,7 @@ class Exactness(_Strict):
 
 
 @dataclass(frozen=True)
-class FileSource(_Strict):
+class FileSource(Strict):
     """A scan that is read from a file.
 
     Parameters
@@ -86,7 +79,7 @@ class FileSource(_Strict):
 
 
 @dataclass(frozen=True)
-class SimulatedSource(_Strict):
+class SimulatedSource(Strict):
     """A scan that is simulated from its description.
 
     Parameters
@@ -103,7 +96,7 @@ class SimulatedSource(_Strict):
 
 
 @dataclass(frozen=True)
-class CheckpointSource(_Strict):
+class CheckpointSource(Strict):
     """A network that another run has trained.
 
     Parameters
@@ -127,7 +120,7 @@ class CheckpointSource(_Strict):
 
 
 @dataclass(frozen=True)
-class ImageSource(_Strict):
+class ImageSource(Strict):
     """The network's image of another run.
 
     Parameters
@@ -152,7 +145,7 @@ Source: TypeAlias = FileSource | SimulatedSource | CheckpointSource | ImageSourc
 
 
 @dataclass(frozen=True)
-class ResolvedRun(_Strict):
+class ResolvedRun(Strict):
     """One run, resolved: the payload of a training, or of a reconstruction, and the run's own facts.
 
     Parameters
@@ -257,11 +250,7 @@ class ResolvedRun(_Strict):
         except (ValueError, TypeError) as error:
             raise HarnessError(f"the resolved run cannot be read: {error}") from error
         digest = values.pop("digest", None)
-        try:
-            made = TypeAdapter(cls).validate_json(json.dumps(values))
-        except pydantic.ValidationError as error:
-            told = "; ".join(describe_problems("resolved run", error).problems[:5])
-            raise HarnessError(f"the resolved run cannot be read: {told}") from None
+        made = read_strictly(cls, json.dumps(values), "resolved run")
         if made.digest != digest:
             raise HarnessError(
                 f"the resolved run was altered: its digest is {made.digest}, {digest} is recorded"

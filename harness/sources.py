@@ -13,6 +13,7 @@ from harness.called import data_named_by, is_composed
 from harness.errors import HarnessError, Problem, UserError
 from harness.resolved import SimulatedSource
 from harness.spec import RunSpec
+from harness.spec_blocks import ROLES
 from harness.spec_check import near
 from harness.store import file_digest
 from ptycho_torch.errors import ConfigError, DataError
@@ -56,7 +57,7 @@ def data_folders(
 
 
 def find_sources(
-    spec: RunSpec, folders: Sequence[Path], fetch: Fetch | None
+    spec: RunSpec, folders: Sequence[Path], fetch: Fetch | None, *, roles: Sequence[str] = ROLES
 ) -> tuple[dict[str, FoundScan], list[Problem], list[str]]:
     """Find every scan of a spec.
 
@@ -68,6 +69,8 @@ def find_sources(
         Data folders, most wanted first; the spec's own folder comes before them.
     fetch
         Downloads a file; None where nothing may be downloaded.
+    roles
+        The scans that are wanted.
 
     Returns
     -------
@@ -76,7 +79,7 @@ def find_sources(
     found: dict[str, FoundScan] = {}
     problems: list[Problem] = []
     notes: list[str] = []
-    for role in ("train", "test", "reference"):
+    for role in roles:
         key = f"data.{role}"
         if key not in spec.blocks:
             continue

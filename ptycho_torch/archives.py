@@ -20,7 +20,15 @@ from ptycho_torch.errors import DataError, DataFileNotFoundError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["ArrayHeader", "NpzArchive", "damage_reported", "npz_members", "open_npz", "row_blocks", "write_npz"]
+__all__ = [
+    "ArrayHeader",
+    "NpzArchive",
+    "damage_reported",
+    "npz_members",
+    "open_npz",
+    "row_blocks",
+    "write_npz",
+]
 
 MAX_UNPACKED_RATIO = 200
 """A file may unpack to this many times its size, or to the floor if that is more."""

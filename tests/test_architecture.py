@@ -25,7 +25,13 @@ ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PRODUCT = sorted(path for name in ("harness", "ptycho_torch") for path in (ROOT / name).rglob("*.py"))
 SOURCES = [*PRODUCT, *sorted((ROOT / "tests").rglob("*.py")), *sorted((ROOT / "benchmarks").rglob("*.py"))]
-WORKER = ("harness.worker", "harness.reconstructing", "harness.refining", "harness.worker_inputs")
+WORKER = (
+    "harness.worker",
+    "harness.reconstructing",
+    "harness.refining",
+    "harness.simulator",
+    "harness.worker_inputs",
+)
 TORCH_FREE = (
     "archives",
     "array_headers",
