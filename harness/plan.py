@@ -11,7 +11,8 @@ from ptycho_torch.payloads import InferencePayload
 from ptycho_torch.profiles import environment as profile_environment
 
 if TYPE_CHECKING:
-    from harness.resolved import ResolvedRun, Source
+    from harness.resolved import ResolvedRun
+    from harness.run_sources import Source
 
 __all__ = ["PASSED_ON", "Estimate", "Limits", "Plan", "estimate", "make_plan", "worker_environment"]
 
@@ -252,6 +253,6 @@ def _estimate_reconstruction(resolved: ResolvedRun) -> Estimate:
 
 
 def _n_frames(source: Source) -> int:
-    if source.kind == "checkpoint" or source.kind == "image":
-        return 0
-    return source.simulate.n_frames if source.kind == "simulated" else source.header.n_frames
+    if source.kind == "simulated":
+        return source.simulate.n_frames
+    return source.header.n_frames if source.kind == "file" else 0

@@ -12,8 +12,8 @@ from harness.errors import Problem, SpecError, UserError
 from harness.manifest import CheckpointRecord, DamagedError
 from harness.probing import probe_container, probe_execution, probe_profile
 from harness.resolve import own_leaves, resolved_run
-from harness.resolved import CheckpointSource, FileSource, Source
 from harness.run import Job
+from harness.run_sources import CheckpointSource, FileSource, Source
 from harness.sources import FoundScan, find_scan
 from harness.spec import RunSpec, spec_of_options
 from harness.store import file_digest

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
-from harness.resolved import CheckpointSource, FileSource
+from harness.run_sources import CheckpointSource, FileSource
 from harness.worker_inputs import checked_input, scan_facts
 from ptycho_torch.errors import CheckpointError
 from ptycho_torch.exact.checkpoint_io import DurableCheckpointIO

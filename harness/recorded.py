@@ -19,7 +19,8 @@ from harness.store import INPUTS, MANIFEST, RESOLVED, file_digest, read_json
 if TYPE_CHECKING:
     from harness.executors.base import Executor
     from harness.fetch import Fetcher
-    from harness.resolved import ResolvedRun, Source
+    from harness.resolved import ResolvedRun
+    from harness.run_sources import Source
 
 __all__ = [
     "AlteredError",

@@ -13,8 +13,9 @@ from harness.errors import SpecError, UserError
 from harness.manifest import RepeatedRun, damaged_files
 from harness.recorded import AlteredError, Recorded, RefusedError, data_problems
 from harness.resolve import refinement_of
-from harness.resolved import IMAGE, REFINE, ImageSource
+from harness.resolved import IMAGE, REFINE
 from harness.run import Finished, Job, run
+from harness.run_sources import ImageSource
 from harness.spec import read_spec
 from harness.store import SPEC, file_digest
 from ptycho_torch.payloads import TrainingPayload

@@ -12,8 +12,9 @@ from harness.errors import Problem, SpecError
 from harness.fitting import misfits, open_positions
 from harness.inventory import Inventory
 from harness.probing import probe_container, probe_execution, probe_profile
-from harness.resolved import REFINE, SOURCE_KEYS, Exactness, FileSource, ResolvedRun, Source
-from harness.sources import Fetch, FoundScan, find_sources
+from harness.resolved import REFINE, SOURCE_KEYS, Exactness, ResolvedRun
+from harness.run_sources import FileSource, Source
+from harness.sources import Fetch, FoundScan, find_sources, inputs_of, probe_sources
 from harness.spec import RunSpec, is_from_option
 from harness.spec_blocks import (
     IN_TRAIN,
@@ -98,11 +99,11 @@ def resolve(
     run = resolved_run(
         own_leaves(spec, found, {"exactness.profile": profile, "container.image": image}),
         payload,
-        sources={role: _source(spec, role, one, payload) for role, one in found.items()},
+        sources={role: _source(spec, role, one, payload) for role, one in found.items()}
+        | probe_sources(found),
         notes=(*notes, *_assumed(payload, found["train"])),
     )
-    inputs = {role: str(one.path) for role, one in found.items() if one.path is not None}
-    return Resolution(run, inputs)
+    return Resolution(run, inputs_of(found))
 
 
 def resolved_run(

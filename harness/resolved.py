@@ -7,29 +7,23 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, Self, TypeAlias
+from typing import Any, Literal, Self
 
 from harness.errors import HarnessError
+from harness.run_sources import CheckpointSource, FileSource, Source
 from harness.spec_blocks import CONFIG_SECTIONS, ROLES, CheckpointsBlock, ContainerBlock, ProductsBlock
 from harness.strict_json import Strict, read_strictly
 from ptycho_torch.config import InferenceConfig
-from ptycho_torch.headers import ScanHeader
 from ptycho_torch.layers import Origin, freeze_fields
 from ptycho_torch.payloads import InferencePayload, TrainingPayload
 from ptycho_torch.refine_config import RefineConfig
-from ptycho_torch.simulate_config import SimulateConfig
 
 __all__ = [
     "IMAGE",
     "REFINE",
     "SOURCE_KEYS",
-    "CheckpointSource",
     "Exactness",
-    "FileSource",
-    "ImageSource",
     "ResolvedRun",
-    "SimulatedSource",
-    "Source",
 ]
 
 
@@ -51,100 +45,6 @@ class Exactness(Strict):
 
 
 @dataclass(frozen=True)
-class FileSource(Strict):
-    """A scan that is read from a file.
-
-    Parameters
-    ----------
-    name
-        The file's name without its folder.
-    sha256, size
-        Digest and number of bytes of the file as it was found.
-    positions, units
-        How it is read, as in ``DataConfig``.
-    header
-        What its header says.
-    url
-        Where it can be fetched from; None when nobody said.
-    """
-
-    name: str
-    sha256: str
-    size: int
-    positions: str
-    units: str
-    header: ScanHeader
-    url: str | None = None
-    kind: Literal["file"] = "file"
-
-
-@dataclass(frozen=True)
-class SimulatedSource(Strict):
-    """A scan that is simulated from its description.
-
-    Parameters
-    ----------
-    simulate
-        The description.
-    """
-
-    simulate: SimulateConfig
-    name: Literal["simulated"] = "simulated"
-    sha256: None = None
-    size: None = None
-    kind: Literal["simulated"] = "simulated"
-
-
-@dataclass(frozen=True)
-class CheckpointSource(Strict):
-    """A network that another run has trained.
-
-    Parameters
-    ----------
-    name
-        The file's path below the run's folder.
-    run
-        That folder's name.
-    sha256, size
-        Digest and number of bytes of the file.
-    tensor_digest
-        Digest of the weights in it.
-    """
-
-    name: str
-    run: str
-    sha256: str
-    size: int
-    tensor_digest: str
-    kind: Literal["checkpoint"] = "checkpoint"
-
-
-@dataclass(frozen=True)
-class ImageSource(Strict):
-    """The network's image of another run.
-
-    Parameters
-    ----------
-    name
-        The file's name without its folder.
-    sha256, size
-        Its digest and number of bytes.
-    run, manifest
-        Name of the run's folder, and its manifest's own digest.
-    """
-
-    name: str
-    sha256: str
-    size: int
-    run: str
-    manifest: str
-    kind: Literal["image"] = "image"
-
-
-Source: TypeAlias = FileSource | SimulatedSource | CheckpointSource | ImageSource
-
-
-@dataclass(frozen=True)
 class ResolvedRun(Strict):
     """One run, resolved: the payload of a training, or of a reconstruction, and the run's own facts.
 
@@ -159,7 +59,7 @@ class ResolvedRun(Strict):
         after training.
     sources
         Role (``train``, ``test``, ``reference``; ``scan``, ``model``) to where scan or network come from;
-        ``image`` to the image that is refined instead of a training.
+        ``image`` to the image that is refined instead of a training; ``train_probe`` to the probe's file.
     own_values, own_origins
         Dotted key to value and origin, for every leaf that is the run's own and not the payload's.
     notes
@@ -270,7 +170,7 @@ _ANYWHERE = "none"
 _NOT_DECIDED = frozenset(
     {
         "name",
-        *(f"data.{role}.{key}" for role in ROLES for key in SOURCE_KEYS),
+        *(f"data.{role}.{key}" for role in ROLES for key in (*SOURCE_KEYS, "simulate.probe.file")),
         *(f"container.{field.name}" for field in dataclasses.fields(ContainerBlock)),
         *(f"checkpoints.{field.name}" for field in dataclasses.fields(CheckpointsBlock)),
     }

@@ -46,6 +46,7 @@ PACKAGES = ("numpy", "scipy", "scikit-image")
 
 _COMMAND = "harness simulate"
 _SUFFIX = ".npz"
+_ROLE = "train"
 
 
 @dataclass(frozen=True)
@@ -60,11 +61,14 @@ class Order(Strict):
         The profile under which it is computed.
     output
         The file to write.
+    probe
+        The file that holds the probe; None where it stands in none.
     """
 
     simulate: SimulateConfig
     exactness: Exactness
     output: str = ""
+    probe: str | None = None
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -134,11 +138,11 @@ def order_of(name: str, role: str, sets: Sequence[str], folders: Sequence[Path],
     if is_record(name):
         if sets:
             raise UserError(f"{name} records every parameter, so --set has no place beside it: leave it out")
-        record = read_record(Path(name))
-        return Order(record.simulate, record.exactness)
+        return _order_of_record(name, read_record(Path(name)), folders)
     base = f"data.{role}.simulate"
     options = [one if one.startswith(("data.", "exactness.")) else f"{base}.{one}" for one in sets]
-    spec = _spec_of_kind(name, base, options) if _is_kind(name) else read_spec(name, options)
+    given = {f"{base}.object.kind": name}
+    spec = _spec_of(_COMMAND, base, given, options) if _is_kind(name) else read_spec(name, options)
     found, problems, _ = find_sources(spec, folders, None, roles=(role,))
     profile, refused = probe_profile(spec, executor.inventory(), "cpu")
     if known := [*spec.problems, *problems, *refused]:
@@ -149,7 +153,23 @@ def order_of(name: str, role: str, sets: Sequence[str], folders: Sequence[Path],
             f"{name} does not simulate data.{role}: name a spec with data.{role}.simulate, or an object "
             f"({', '.join(KINDS['object'])})"
         )
-    return Order(scan.simulated.simulate, Exactness(profile.value, spec.get("exactness.threads", 1)))
+    exactness = Exactness(profile.value, spec.get("exactness.threads", 1))
+    return Order(scan.simulated.simulate, exactness, probe=None if scan.probe is None else str(scan.probe[1]))
+
+
+def _order_of_record(name: str, record: SimulationRecord, folders: Sequence[Path]) -> Order:
+    """Order the same again; the probe's file, if there is one, is looked for as a spec's would be."""
+    base = f"data.{_ROLE}.simulate"
+    given: dict[str, Any] = {}
+    for key, value in _plain_record(record)["simulate"].items():
+        inner = value.items() if isinstance(value, dict) else [("", value)]
+        given |= {".".join(filter(None, (base, key, field))): one for field, one in inner}
+    spec = _spec_of(name, base, given, ())
+    found, problems, _ = find_sources(spec, folders, None, roles=(_ROLE,))
+    if problems:
+        raise SpecError(problems)
+    probe = found[_ROLE].probe
+    return Order(record.simulate, record.exactness, probe=None if probe is None else str(probe[1]))
 
 
 def _is_kind(name: str) -> bool:
@@ -161,10 +181,11 @@ def _is_kind(name: str) -> bool:
     raise UserError(f"there is no object {name!r}{near(name, KINDS['object'])} (legal: {kinds}, or a spec)")
 
 
-def _spec_of_kind(name: str, base: str, sets: Sequence[str]) -> RunSpec:
-    text, place = f"# {_COMMAND} {name}\n", Place(_COMMAND, 1, 1)
-    spec = spec_of_options(_COMMAND, text, {f"{base}.object.kind": Value(name, place)}, sets, None)
-    blocks = {base.rpartition(".")[0]: place, base: place, f"{base}.object": place}
+def _spec_of(name: str, base: str, given: Mapping[str, Any], sets: Sequence[str]) -> RunSpec:
+    place = Place(name, 1, 1)
+    written = {key: Value(value, place) for key, value in given.items()}
+    spec = spec_of_options(name, "", written, sets, None)
+    blocks = {key.rpartition(".")[0]: place for key in (base, f"{base}.seed", *given)}
     return dataclasses.replace(spec, blocks={**blocks, **spec.blocks})
 
 
@@ -215,15 +236,18 @@ def make_scan(order: Order, output: Path, executor: Executor) -> tuple[Simulatio
     return record, beside
 
 
-def make_scan_again(path: Path, executor: Executor) -> tuple[SimulationRecord, SimulationRecord]:
+def make_scan_again(
+    path: Path, folders: Sequence[Path], executor: Executor
+) -> tuple[SimulationRecord, SimulationRecord]:
     """Simulate a recorded scan once more, in a temporary folder; return both records."""
     recorded = read_record(path)
+    order = _order_of_record(str(path), recorded, folders)
     file = path.with_name(recorded.file)
     if file.is_file() and file_digest(file) != recorded.sha256:
         cure = called(f"simulate {path} -o OTHER{_SUFFIX}")
         raise UserError(f"{shown(file)} is no longer what {path.name} records: `{cure}` makes it again")
     with tempfile.TemporaryDirectory(prefix="simulate-") as folder:
-        again = _made(Order(recorded.simulate, recorded.exactness), Path(folder) / recorded.file, executor)
+        again = _made(order, Path(folder) / recorded.file, executor)
     return recorded, again
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -61,7 +61,7 @@ def simulate_command(
     from harness.executors.local import LocalExecutor
 
     if is_check:
-        return _verify(Path(name), LocalExecutor())
+        return _verify(Path(name), folders_for_data(data_dirs), LocalExecutor())
     from harness.simulate import make_scan, order_of
 
     executor = LocalExecutor()
@@ -77,10 +77,10 @@ def simulate_command(
     return ExitCode.OK
 
 
-def _verify(path: Path, executor: Executor) -> ExitCode:
+def _verify(path: Path, folders: tuple[Path, ...], executor: Executor) -> ExitCode:
     from harness.simulate import differences_of_makers, make_scan_again
 
-    recorded, again = make_scan_again(path, executor)
+    recorded, again = make_scan_again(path, folders, executor)
     if recorded.sha256 == again.sha256:
         said = f"bitwise: {recorded.file} comes out with the recorded sha256 {again.sha256}"
         click.echo(f"{'verdict':<11}{said}")
@@ -99,9 +99,13 @@ def _choices() -> Iterator[str]:
 
     def lines(name: str, block: type) -> Iterator[str]:
         plain = (field for field in dataclasses.fields(block) if field.name != "kind")
-        given = [(field.name, field.default) for field in plain if field.default is not dataclasses.MISSING]
         yield f"  {name:<15}{(block.__doc__ or '').strip().splitlines()[0]}"
-        yield f"  {'':<15}" + ", ".join(f"{key}={'null' if value is None else value}" for key, value in given)
+        yield f"  {'':<15}" + ", ".join(filter(None, map(option, plain)))
+
+    def option(field: dataclasses.Field[Any]) -> str:
+        if field.default is not dataclasses.MISSING:
+            return f"{field.name}={'null' if field.default is None else field.default}"
+        return "" if field.default_factory is not dataclasses.MISSING else f"{field.name}=(needed)"
 
     for ingredient, kinds in KINDS.items():
         yield f"{ingredient}: {{kind: ...}}"

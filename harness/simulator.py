@@ -33,7 +33,8 @@ def simulated(order: Order) -> dict[str, Any]:
         The scan cannot be, or is none that could be read back.
     """
     path = Path(order.output)
-    scan = simulate_scan(order.simulate, hold=hold_in(scratch_in(path.parent)))
+    probe = None if order.probe is None else Path(order.probe)
+    scan = simulate_scan(order.simulate, hold=hold_in(scratch_in(path.parent)), probe_file=probe)
     scan.check()
     save_scan(path, scan)
     return {

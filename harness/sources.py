@@ -7,20 +7,18 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
-from harness.called import data_named_by, is_composed
 from harness.errors import HarnessError, Problem, UserError
-from harness.resolved import SimulatedSource
+from harness.located import AbsentError, SourceError, demanded_digest, locate, nowhere
+from harness.run_sources import ProbeSource, SimulatedSource, Source, probe_role
+from harness.simulations import find_simulation
 from harness.spec import RunSpec
 from harness.spec_blocks import ROLES
-from harness.spec_check import near
-from harness.store import file_digest
-from ptycho_torch.errors import ConfigError, DataError
+from ptycho_torch.errors import DataError
 from ptycho_torch.headers import ScanHeader, read_header
-from ptycho_torch.simulate_config import KINDS, DetectorConfig, SimulateConfig
 
-__all__ = ["Fetch", "FoundScan", "data_folders", "find_scan", "find_sources"]
+__all__ = ["Fetch", "FoundScan", "data_folders", "find_scan", "find_sources", "inputs_of", "probe_sources"]
 
 Fetch: TypeAlias = Callable[[str, str, str], Path]
 """Downloads: address, sha256 and file name to the path of the checked file."""
@@ -38,6 +36,8 @@ class FoundScan:
         The file on this machine; None for a simulated scan.
     simulated
         The simulation; None for a file.
+    probe
+        The file that holds a simulation's probe, and where it lies; None where it stands in none.
     """
 
     header: ScanHeader
@@ -46,6 +46,7 @@ class FoundScan:
     size: int = 0
     url: str | None = None
     simulated: SimulatedSource | None = None
+    probe: tuple[ProbeSource, Path] | None = None
 
 
 def data_folders(
@@ -85,16 +86,16 @@ def find_sources(
             continue
         try:
             one = (
-                _simulated(spec, key)
+                _simulated(spec, key, folders)
                 if f"{key}.simulate" in spec.blocks
                 else _file(spec, key, folders, fetch)
             )
-        except _AbsentError as absent:
+        except AbsentError as absent:
             if spec.get(f"{key}.required", True):
                 problems.append(spec.problem(str(absent), absent.key))
             else:
                 notes.append(f"{key} is left out: {absent}")
-        except _SourceError as error:
+        except SourceError as error:
             problems += [spec.problem(sentence, error.key) for sentence in str(error).split("\n")]
         else:
             if one is not None:
@@ -102,6 +103,18 @@ def find_sources(
                 notes += _repeats(key, one.header)
     problems += _twice(spec, found)
     return found, problems, notes
+
+
+def probe_sources(found: Mapping[str, FoundScan]) -> dict[str, Source]:
+    """Return the files that hold probes of simulated scans, by their roles."""
+    return {probe_role(role): one.probe[0] for role, one in found.items() if one.probe is not None}
+
+
+def inputs_of(found: Mapping[str, FoundScan]) -> dict[str, str]:
+    """Return where the files of scans, and of their probes, lie on this machine, by their roles."""
+    scans = {role: str(one.path) for role, one in found.items() if one.path is not None}
+    probes = {probe_role(role): str(one.probe[1]) for role, one in found.items() if one.probe is not None}
+    return scans | probes
 
 
 def find_scan(name: str, folders: Sequence[Path]) -> FoundScan:
@@ -113,11 +126,11 @@ def find_scan(name: str, folders: Sequence[Path]) -> FoundScan:
         There is no such file, or it is no scan that a far-field model can be given.
     """
     try:
-        path = _locate(name, Path(), folders, "")
+        path = locate(name, Path(), folders, "")
         if path is None:
-            raise UserError(_nowhere(name, Path(), folders))
+            raise UserError(nowhere(name, Path(), folders))
         return _read_file(name, path, "data.scan", "", None)
-    except _SourceError as error:
+    except SourceError as error:
         raise UserError(str(error)) from error
 
 
@@ -127,67 +140,9 @@ def _repeats(key: str, header: ScanHeader) -> list[str]:
     return [said] if number else []
 
 
-class _SourceError(HarnessError):
-    def __init__(self, sentence: str, key: str) -> None:
-        super().__init__(sentence)
-        self.key = key
-
-
-class _AbsentError(_SourceError):
-    pass
-
-
-def _simulated(spec: RunSpec, key: str) -> FoundScan:
-    base = f"{key}.simulate"
-    blocks = {name: _kind(spec, f"{base}.{name}", kinds) for name, kinds in KINDS.items()}
-    try:
-        parts = {
-            name: block(**{field: value.value for field, value in spec.leaves(f"{base}.{name}").items()})
-            for name, block in {**blocks, "detector": DetectorConfig}.items()
-        }
-        own = {field: value.value for field, value in spec.leaves(base).items()}
-        simulate = SimulateConfig(**own, **parts)
-    except ConfigError as error:
-        raise _SourceError(
-            "\n".join(problem.split(": ", 1)[-1] for problem in error.problems), base
-        ) from error
-    need = simulate.needed_object_px
-    if need > simulate.object.size_px:
-        sentence = (
-            f"is {simulate.object.size_px}, but the scan needs an object of {need:g} px: enlarge it, "
-            f"or lower {_SIZE_OF_A_SCAN[simulate.scan.kind]}"
-        )
-        raise _SourceError(sentence, f"{base}.object.size_px")
-    header = ScanHeader(
-        file=None,
-        N=simulate.probe.N,
-        n_frames=simulate.n_frames,
-        units="count_amplitude",
-        are_units_stated=True,
-        object_shape=(simulate.object.size_px, simulate.object.size_px),
-    )
-    return FoundScan(header, simulated=SimulatedSource(simulate))
-
-
-_SIZE_OF_A_SCAN = {
-    "raster": "scan.rows, scan.columns or scan.step_px",
-    "fermat": "scan.n_positions or scan.step_px",
-}
-
-
-def _kind(spec: RunSpec, block: str, kinds: Mapping[str, type[Any]]) -> type[Any]:
-    """Return the class of the chosen kind's options; options of other kinds are refused, all at once."""
-    name = spec.get(f"{block}.kind", next(iter(kinds)))
-    legal = [field.name for field in dataclasses.fields(kinds[name])]
-    strangers = [field for field in spec.leaves(block) if field not in legal]
-    if strangers:
-        listed = ", ".join(option for option in legal if option != "kind")
-        is_one = len(strangers) == 1
-        fault = "is no option" if is_one else "are no options"
-        cure = f"leave {'it' if is_one else 'them'} out (legal: {listed})"
-        sentence = f"{', '.join(strangers)} {fault} of the kind {name}: {cure}"
-        raise _SourceError(sentence, f"{block}.{strangers[0]}")
-    return kinds[name]
+def _simulated(spec: RunSpec, key: str, folders: Sequence[Path]) -> FoundScan | None:
+    made = find_simulation(spec, key, folders)
+    return None if made is None else FoundScan(made.header, simulated=made.source, probe=made.probe)
 
 
 def _file(spec: RunSpec, key: str, folders: Sequence[Path], fetch: Fetch | None) -> FoundScan | None:
@@ -196,69 +151,36 @@ def _file(spec: RunSpec, key: str, folders: Sequence[Path], fetch: Fetch | None)
     if not (url or wanted):
         return None  # the spec has been told so
     name = str(wanted or url.rsplit("/", 1)[-1])
-    path = _locate(name, spec.folder, folders, place)
+    path = locate(name, spec.folder, folders, place)
     if path is None and url and sha256:
         if fetch is None:
-            raise _AbsentError(
+            raise AbsentError(
                 f"{name} is in no data folder, and nothing is downloaded here: see {url}", place
             )
         try:
             path = fetch(url, sha256, Path(name).name)
         except HarnessError as error:
-            raise _SourceError(str(error), place) from error
+            raise SourceError(str(error), place) from error
     if path is None:
-        raise _AbsentError(_nowhere(name, spec.folder, folders), place)
+        raise AbsentError(nowhere(name, spec.folder, folders), place)
     found = _read_file(name, path, key, place, sha256)
     return dataclasses.replace(found, url=url)
 
 
 def _read_file(name: str, path: Path, key: str, place: str, sha256: str | None) -> FoundScan:
+    digest = demanded_digest(name, path, sha256, place, f"{key}.sha256")
     try:
-        digest = file_digest(path)
-        if sha256 is not None and digest != sha256:
-            sentence = f"{path.name} has the sha256 {digest}: it is another file, or damaged"
-            raise _SourceError(sentence, f"{key}.sha256")
         header = read_header(path)
     except DataError as error:
-        raise _SourceError(str(error), place) from error
+        raise SourceError(str(error), place) from error
     except OSError as error:
-        raise _SourceError(f"{name} cannot be read: {error.strerror}", place) from error
+        raise SourceError(f"{name} cannot be read: {error.strerror}", place) from error
     if key == "data.reference" and header.object_shape is None:
-        raise _SourceError(f"{path.name} holds no reference object (objectGuess)", place)
+        raise SourceError(f"{path.name} holds no reference object (objectGuess)", place)
     if key != "data.reference" and (unfit := header.unfit_for_far_field()):
-        raise _SourceError("\n".join(f"{path.name}: {sentence}" for sentence in unfit), place)
+        raise SourceError("\n".join(f"{path.name}: {sentence}" for sentence in unfit), place)
     header = dataclasses.replace(header, file=path.name)
     return FoundScan(header, path.resolve(), digest, path.stat().st_size)
-
-
-def _locate(name: str, spec_folder: Path, folders: Sequence[Path], place: str) -> Path | None:
-    wanted = Path(name)
-    candidates = [folder / wanted for folder in (spec_folder, *folders)]
-    candidates += [folder / wanted.name for folder in folders]
-    for candidate in candidates:
-        try:
-            if candidate.is_file():
-                return candidate
-            exists = candidate.exists()
-        except PermissionError as error:
-            raise _SourceError(f"{candidate} cannot be reached: {error.strerror}", place) from error
-        except (OSError, ValueError) as error:  # a name too long, or one with a zero byte
-            raise _SourceError(f"{name!r} is no usable file name: {error}", place) from error
-        if not exists and candidate.is_symlink():
-            raise _SourceError(f"{candidate} is a link to a file that is not there", place)
-        if exists:
-            kind = "a folder" if candidate.is_dir() else "no regular file"
-            raise _SourceError(f"{candidate} is {kind}, a scan is a file", place)
-    return None
-
-
-def _nowhere(name: str, spec_folder: Path, folders: Sequence[Path]) -> str:
-    looked = list(dict.fromkeys(str((folder / name).parent) for folder in (spec_folder, *folders)))
-    readable = (Path(folder) for folder in looked if os.access(folder, os.R_OK | os.X_OK))
-    there = [path.name for folder in readable if folder.is_dir() for path in folder.iterdir()]
-    where = ", ".join(looked)
-    cure = "" if folders and not is_composed() else f"; give its folder by {data_named_by()}"
-    return f"there is no file {name} in {where}{near(Path(name).name, there)}{cure}"
 
 
 def _twice(spec: RunSpec, found: Mapping[str, FoundScan]) -> list[Problem]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.resolved import FileSource, SimulatedSource
+from harness.run_sources import FileSource, SimulatedSource, probe_role
 from harness.store import INPUTS, file_digest, read_json
 from ptycho_torch.data.simulate import simulate_scan
 from ptycho_torch.errors import DataError
 from ptycho_torch.readers import Scan, read_scan, scan_digest
+from ptycho_torch.simulate_config import FileProbe
 
 if TYPE_CHECKING:
     from harness.resolved import ResolvedRun
@@ -57,9 +58,11 @@ def read_data(resolved: ResolvedRun, run_dir: Path) -> tuple[dict[str, Scan], di
             )
             digest = source.sha256
         elif isinstance(source, SimulatedSource):
-            scan = simulate_scan(source.simulate)
+            has_file = isinstance(source.simulate.probe, FileProbe)
+            file = checked_input(run_dir, resolved, probe_role(role)) if has_file else None
+            scan = simulate_scan(source.simulate, probe_file=file)
             digest = scan_digest(scan)
-        else:  # an image is no scan
+        else:  # an image is no scan, nor is a probe
             continue
         scans[role] = scan
         facts[role] = {"sha256": digest, **scan_facts(scan)}

@@ -24,6 +24,7 @@ from ptycho_torch.object_config import (
     Picture,
     SiemensStar,
 )
+from ptycho_torch.probe_config import AnnularProbe, DiskProbe, FileProbe, GaussianProbe, ProbeConfig
 
 __all__ = [
     "KINDS",
@@ -32,6 +33,7 @@ __all__ = [
     "DetectorConfig",
     "DiskProbe",
     "FermatScan",
+    "FileProbe",
     "GaussianField",
     "GaussianProbe",
     "Lines",
@@ -51,86 +53,6 @@ _MARGIN_PX = 2
 
 def _block(cls: Any) -> Any:
     return dataclasses.field(default_factory=cls)
-
-
-@frozen_config
-class ProbeConfig:
-    """The illumination: what all kinds share.
-
-    Parameters
-    ----------
-    kind
-        ``annular``: the defocused focus of a lens with a round central stop. ``disk``: an evenly lit disk.
-        ``gaussian``: a Gaussian beam.
-    N
-        Side of the detector frame and of the probe's grid, pixels.
-    n_modes
-        Number of mutually incoherent modes; each has one more node than the one before it.
-    mode_power_ratio
-        Power of a mode over that of the mode before it.
-    """
-
-    kind: Literal["annular", "disk", "gaussian"] = "annular"
-    N: Literal[64, 128, 256] = 64
-    n_modes: Annotated[int, Field(ge=1, le=8)] = 1
-    mode_power_ratio: Annotated[float, Field(gt=0, le=1)] = 0.25
-
-
-@frozen_config
-class AnnularProbe(ProbeConfig):
-    """A zone plate's focus.
-
-    Parameters
-    ----------
-    pupil_radius_px
-        Outer radius of the pupil, detector pixels.
-    stop_fraction
-        Radius of the central stop over the pupil's.
-    defocus_waves
-        Quadratic phase at the pupil's edge, wavelengths.
-    """
-
-    kind: Literal["annular"] = "annular"
-    pupil_radius_px: PositiveFloat = 10.0
-    stop_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.4
-    defocus_waves: float = 0.8
-
-
-@frozen_config
-class DiskProbe(ProbeConfig):
-    """A pinhole's image.
-
-    Parameters
-    ----------
-    radius_px
-        Radius of the disk, object pixels.
-    edge_px
-        Standard deviation of the Gaussian blur of its edge, pixels.
-    curvature_waves
-        Quadratic phase at the disk's edge, wavelengths.
-    """
-
-    kind: Literal["disk"] = "disk"
-    radius_px: PositiveFloat = 11.0
-    edge_px: NonNegativeFloat = 1.0
-    curvature_waves: float = 0.0
-
-
-@frozen_config
-class GaussianProbe(ProbeConfig):
-    """A Gaussian beam.
-
-    Parameters
-    ----------
-    fwhm_px
-        Full width of the intensity at half its maximum, object pixels.
-    curvature_waves
-        Quadratic phase at that width's edge, wavelengths.
-    """
-
-    kind: Literal["gaussian"] = "gaussian"
-    fwhm_px: PositiveFloat = 14.0
-    curvature_waves: float = 0.0
 
 
 @frozen_config
@@ -225,7 +147,7 @@ class DetectorConfig:
 
 
 Object: TypeAlias = DeadLeaves | Lines | GaussianField | SiemensStar | Picture
-Probe: TypeAlias = AnnularProbe | DiskProbe | GaussianProbe
+Probe: TypeAlias = AnnularProbe | DiskProbe | GaussianProbe | FileProbe
 ScanKind: TypeAlias = RasterScan | FermatScan
 
 
@@ -272,7 +194,12 @@ KINDS: Mapping[str, Mapping[str, type[Any]]] = MappingProxyType(
             "siemens_star": SiemensStar,
             "picture": Picture,
         },
-        "probe": {"annular": AnnularProbe, "disk": DiskProbe, "gaussian": GaussianProbe},
+        "probe": {
+            "annular": AnnularProbe,
+            "disk": DiskProbe,
+            "gaussian": GaussianProbe,
+            "file": FileProbe,
+        },
         "scan": {"raster": RasterScan, "fermat": FermatScan},
     }
 )

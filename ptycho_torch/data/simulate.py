@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,13 @@ from ptycho_torch.physics.probe import annular_probe, disk_probe, gaussian_probe
 from ptycho_torch.physics.simulation import simulate_frames
 from ptycho_torch.readers.frames import Hold, held
 from ptycho_torch.readers.scan import Scan
+from ptycho_torch.readers.stored_probe import stored_probe
 from ptycho_torch.simulate_config import (
     AnnularProbe,
     DetectorConfig,
     DiskProbe,
     FermatScan,
+    FileProbe,
     GaussianProbe,
     ProbeConfig,
     RasterScan,
@@ -32,7 +35,7 @@ __all__ = ["illumination", "scan_corners_px", "simulate_scan"]
 _GOLDEN_ANGLE_RAD = math.pi * (3 - math.sqrt(5))
 
 
-def simulate_scan(config: SimulateConfig, *, hold: Hold = held) -> Scan:
+def simulate_scan(config: SimulateConfig, *, hold: Hold = held, probe_file: Path | None = None) -> Scan:
     """Simulate the scan that `config` describes; the same configuration gives the same scan.
 
     Parameters
@@ -41,6 +44,8 @@ def simulate_scan(config: SimulateConfig, *, hold: Hold = held) -> Scan:
         The description.
     hold
         Where the frames are kept.
+    probe_file
+        The file of a probe that stands in one.
 
     Returns
     -------
@@ -51,14 +56,14 @@ def simulate_scan(config: SimulateConfig, *, hold: Hold = held) -> Scan:
     Raises
     ------
     DataError
-        If the scan leaves the object.
+        If the scan leaves the object, or the file holds no such probe.
     """
     if config.needed_object_px > config.object.size_px:
         raise DataError(
             f"the scan needs an object of {config.needed_object_px:g} px but object.size_px is "
             f"{config.object.size_px}: enlarge the object or make the scan smaller"
         )
-    probe = illumination(config.probe)
+    probe = illumination(config.probe, probe_file)
     obj = draw_object(config.object, config.seed)
     middle = (config.object.size_px - config.probe.N) / 2
     corners = scan_corners_px(config.scan, middle, generator(config.seed, "simulate", "positions"))
@@ -79,14 +84,26 @@ def simulate_scan(config: SimulateConfig, *, hold: Hold = held) -> Scan:
     )
 
 
-def illumination(config: ProbeConfig) -> np.ndarray:
+def illumination(config: ProbeConfig, file: Path | None = None) -> np.ndarray:
     """Make the probe that a configuration describes.
+
+    Parameters
+    ----------
+    config
+        Kind, side, modes and the kind's own options.
+    file
+        The file of a probe that stands in one.
 
     Returns
     -------
     numpy.ndarray
         Probe (M, N, N) complex64, of unit power ``sum |P|**2`` over all modes.
     """
+    if isinstance(config, FileProbe):
+        if file is None:
+            raise ValueError(f"the probe stands in {config.file}, but no file is given")
+        stored = stored_probe(file, config.N, config.n_modes)
+        return with_modes(stored, config.n_modes, config.mode_power_ratio)
     return with_modes(_PROBES[type(config)](config), config.n_modes, config.mode_power_ratio)
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from harness.errors import HarnessError, SpecError
 from harness.inventory import Inventory
-from harness.resolved import FileSource, ResolvedRun, SimulatedSource
+from harness.resolved import ResolvedRun
+from harness.run_sources import FileSource, SimulatedSource
 from harness.sources import data_folders
 from tests.harness.spec_kit import LOCAL, ROOT, SMALL, WITH_GPU, resolved, write_scan
 

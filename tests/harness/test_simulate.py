@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 from harness.cli import main
-from harness.errors import ExitCode, UserError
+from harness.errors import ExitCode, SpecError, UserError
 from harness.executors.local import LocalExecutor
 from harness.resolve import resolve
-from harness.resolved import Exactness, SimulatedSource
+from harness.resolved import Exactness
+from harness.run_sources import SimulatedSource
 from harness.simulate import Order, differences_of_makers, order_of, read_record
 from harness.simulator import simulated
 from harness.spec import read_spec
@@ -115,6 +116,25 @@ def test_a_record_stands_for_all_of_its_parameters(made: Path) -> None:
     assert (order.simulate, order.exactness) == (record.simulate, record.exactness)
     with pytest.raises(UserError, match="records every parameter"):
         order_of(str(made), "train", ["seed=1"], [], LocalExecutor())
+
+
+def test_a_probe_of_a_file_is_found_again_from_the_record_and_its_absence_told(
+    made: Path, tmp_path: Path
+) -> None:
+    probe = Path(shutil.copy(made.with_suffix(".npz"), tmp_path / "probe.npz"))
+    options = [f"probe.{key}" for key in ("kind=file", f"file={probe}", f"sha256={file_digest(probe)}")]
+    words = [*FEW, *(word for one in options for word in ("--set", one))]
+    assert main(["simulate", "gaussian_field", "-o", str(tmp_path / "x.npz"), *words]) == ExitCode.OK
+    record = read_record(tmp_path / "x.json")
+    assert record.simulate.probe.file == "probe.npz"
+    with np.load(probe) as lit, np.load(tmp_path / "x.npz") as now:
+        assert np.allclose(now["probeGuess"], lit["probeGuess"], rtol=0.01, atol=1e-3)
+    again = order_of(str(tmp_path / "x.json"), "train", [], [], LocalExecutor())
+    assert (again.simulate, again.probe) == (record.simulate, str(probe))
+    probe.rename(made.parent / "probe.npz")
+    with pytest.raises(SpecError, match=r"there is no file probe\.npz"):
+        order_of(str(tmp_path / "x.json"), "train", [], [], LocalExecutor())
+    assert order_of(str(tmp_path / "x.json"), "train", [], [made.parent], LocalExecutor()).probe is not None
 
 
 def test_code_and_packages_that_differ_are_named(made: Path) -> None:

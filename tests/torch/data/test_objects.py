@@ -3,6 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from ptycho_torch.data.objects import dead_leaves, draw_object, gaussian_field, lines, picture, siemens_star
 from ptycho_torch.simulate_config import (
@@ -89,6 +90,16 @@ def test_a_circle_around_the_centre_of_a_star_crosses_every_spoke_once():
     is_spoke = on_circle > 0.6
     assert np.count_nonzero(is_spoke & ~np.roll(is_spoke, 1)) == 24
     assert is_spoke.mean() == pytest.approx(0.5, abs=0.03)
+
+
+@pytest.mark.parametrize("n_spokes", [9, 36])
+def test_the_strongest_wave_along_a_ring_of_a_star_has_as_many_periods_as_spokes(n_spokes: int):
+    phase = np.angle(siemens_star(SiemensStar(size_px=300, n_spokes=n_spokes), seed=0))
+    turn = np.linspace(0, 2 * np.pi, 2048, endpoint=False)
+    for radius in (60, 90, 120):
+        ring = [149.5 + radius * np.sin(turn), 149.5 + radius * np.cos(turn)]
+        spectrum = np.abs(np.fft.rfft(ndimage.map_coordinates(phase, ring, order=1)))
+        assert spectrum[1:].argmax() + 1 == n_spokes
 
 
 def test_a_picture_is_the_photograph_that_was_named():

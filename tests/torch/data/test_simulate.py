@@ -16,10 +16,14 @@ from ptycho_torch.readers.scan import Scan, save_scan, scan_digest
 from ptycho_torch.scratch import scratch_in
 from ptycho_torch.simulate_config import (
     KINDS,
+    AnnularProbe,
     DeadLeaves,
     DetectorConfig,
+    DiskProbe,
     FermatScan,
+    FileProbe,
     GaussianField,
+    GaussianProbe,
     ProbeConfig,
     RasterScan,
     SimulateConfig,
@@ -102,6 +106,21 @@ def test_positions_are_a_raster_within_the_jitter():
     assert np.allclose(still.mean(axis=0), 23.0)
 
 
+def test_positions_of_a_spiral_are_a_golden_angle_apart():
+    down, right = (scan_corners_px(FermatScan(n_positions=50), 9.0, generator(0, "positions")) - 9.0).T
+    turns = np.diff(np.unwrap(np.degrees(np.arctan2(down, right))[1:], period=360))
+    assert np.allclose(turns % 360, 137.50776405003785)
+    assert np.allclose(down**2 + right**2, np.arange(50) * 4.0**2 / np.pi)
+
+
+def test_the_jitter_is_uniform():
+    config = RasterScan(rows=60, columns=60, jitter_px=1.5)
+    still = scan_corners_px(dataclasses.replace(config, jitter_px=0.0), 0.0, generator(0, "positions"))
+    jitter = scan_corners_px(config, 0.0, generator(0, "positions")) - still
+    assert jitter.std() == pytest.approx(1.5 / np.sqrt(3), rel=0.02)
+    assert np.abs(jitter.mean(axis=0)).max() < 4 * 1.5 / np.sqrt(3 * 3600)
+
+
 def test_a_spiral_covers_its_disc_evenly():
     corners = scan_corners_px(FermatScan(n_positions=400, step_px=5.0), 50.0, generator(0, "positions"))
     radius = np.hypot(*(corners - 50.0).T)
@@ -127,7 +146,7 @@ def test_an_object_of_the_needed_size_is_just_large_enough(kind: type[RasterScan
         assert simulate_scan(config).n_frames == 16
 
 
-@pytest.mark.parametrize("kind", KINDS["probe"].values(), ids=KINDS["probe"])
+@pytest.mark.parametrize("kind", [AnnularProbe, DiskProbe, GaussianProbe])
 @pytest.mark.parametrize("n_modes", [1, 3, 6])
 def test_modes_are_orthogonal_and_their_powers_fall_by_the_ratio(kind: type[ProbeConfig], n_modes: int):
     probe = illumination(kind(n_modes=n_modes, mode_power_ratio=0.5)).astype(np.complex128)
@@ -135,6 +154,18 @@ def test_modes_are_orthogonal_and_their_powers_fall_by_the_ratio(kind: type[Prob
     products = np.einsum("mij,nij->mn", probe.conj(), probe)
     expected = 0.5 ** np.arange(n_modes)
     assert np.allclose(products, np.diag(expected / expected.sum()), atol=1e-6)
+
+
+def test_the_probe_of_a_file_is_lit_as_it_stands_there_but_for_its_power(tmp_path: Path):
+    disk = illumination(DiskProbe(n_modes=2))
+    np.savez(tmp_path / "probe.npz", probeGuess=7 * disk)
+    wanted = FileProbe(file="probe.npz", sha256="0" * 64)
+    assert np.allclose(illumination(wanted, tmp_path / "probe.npz"), disk, atol=1e-7)
+    np.savez(tmp_path / "one.npz", probeGuess=disk[0])
+    three = illumination(dataclasses.replace(wanted, n_modes=3), tmp_path / "one.npz")
+    assert np.allclose(three, illumination(DiskProbe(n_modes=3)), atol=1e-6)
+    lit = simulate_scan(dataclasses.replace(_config(), probe=wanted), probe_file=tmp_path / "probe.npz")
+    assert np.allclose(lit.probe / lit.probe[0, 32, 32], disk / disk[0, 32, 32], atol=1e-5)
 
 
 def test_recorded_positions_are_wrong_by_the_position_error_and_the_frames_are_not():

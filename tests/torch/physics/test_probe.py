@@ -30,6 +30,15 @@ def test_the_pupil_is_an_annulus_on_the_detector():
     assert pupil[32, 32 + 12] < 1e-3 * pupil.max()
 
 
+def test_the_defocus_is_a_quadratic_phase_of_the_pupil():
+    probe = annular_probe(64, pupil_radius_px=12, stop_fraction=0.4, defocus_waves=0.7)[0]
+    pupil = np.fft.fftshift(np.fft.fft2(np.fft.ifftshift(probe)))
+    for radius in (6, 9, 11):
+        turn = np.angle(pupil[32, 32 + radius] / pupil[32 + 7, 32])
+        expected = 2 * np.pi * 0.7 * (radius**2 - 7**2) / 12**2
+        assert np.exp(1j * turn) == pytest.approx(np.exp(1j * expected), abs=1e-4)
+
+
 def test_more_defocus_spreads_the_probe():
     fractions = [
         central_power_fraction(annular_probe(64, pupil_radius_px=10, stop_fraction=0.4, defocus_waves=waves))

@@ -1,0 +1,94 @@
+"""A simulated scan whose probe stands in a file, from the spec to the worker's inputs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from harness.errors import SpecError
+from harness.resolve import Resolution, resolve
+from harness.run import Job, lay_out
+from harness.spec import read_spec
+from harness.store import file_digest
+from harness.worker_inputs import read_data
+from ptycho_torch.data.simulate import simulate_scan
+from ptycho_torch.errors import DataError
+from ptycho_torch.readers import scan_digest
+from tests.harness.spec_kit import LOCAL, SMALL, write
+
+
+@pytest.fixture
+def probe(tmp_path: Path) -> Path:
+    (tmp_path / "probes").mkdir()
+    path = tmp_path / "probes" / "p.npz"
+    window = np.hanning(64)
+    np.savez(path, probeGuess=(window[:, None] * window).astype(np.complex64))
+    return path
+
+
+def resolved(folder: Path, file: str, sha256: str, *sets: str) -> Resolution:
+    block = f"probe: {{kind: file, file: {file}, sha256: {sha256}}}, scan: {{rows: 3, columns: 3}}"
+    spec = SMALL.replace("simulate: {}", f"simulate: {{{block}}}").replace("64", "8")
+    return resolve(read_spec(write(folder, spec), sets), LOCAL)
+
+
+def test_the_probe_is_an_input_of_the_run_and_its_folder_is_not_recorded(tmp_path: Path, probe: Path) -> None:
+    digest = file_digest(probe)
+    relative = resolved(tmp_path, "probes/p.npz", digest)
+    assert relative.inputs == {"train_probe": str(probe)}
+    source = relative.run.sources["train_probe"]
+    assert (source.name, source.sha256, source.size) == ("p.npz", digest, probe.stat().st_size)
+    absolute = resolved(tmp_path, str(probe), digest)
+    assert str(tmp_path) not in str(absolute.run.to_json())
+    assert absolute.run.digest == relative.run.digest
+
+
+def test_the_worker_lights_the_object_with_the_probe_and_refuses_another(tmp_path: Path, probe: Path) -> None:
+    found = resolved(tmp_path, "probes/p.npz", file_digest(probe))
+    (tmp_path / "run").mkdir()
+    lay_out(Job(found.run, "", found.inputs), tmp_path / "run")
+    scans, facts = read_data(found.run, tmp_path / "run")
+    assert set(scans) == {"train"}
+    again = simulate_scan(found.run.sources["train"].simulate, probe_file=probe)
+    assert facts["train"]["sha256"] == scan_digest(again)
+    probe.write_bytes(probe.read_bytes() + b"\0")
+    with pytest.raises(DataError, match="the train_probe data changed after the run was resolved"):
+        read_data(found.run, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("file", "sha256", "sets", "said"),
+    [
+        ("probes/q.npz", "0" * 64, (), "there is no file probes/q.npz"),
+        ("probes/p.npz", "0" * 64, (), "it is another file, or damaged"),
+        ("probes/p.npz", "", ("N=128",), "has shape (64, 64)"),
+        ("probes/p.npz", "abc", (), "must be 64 lower-case hexadecimal digits"),
+        ("probes/text.npz", "", (), "is no NPZ archive"),
+    ],
+)
+def test_a_probe_that_cannot_be_is_refused_at_planning(
+    file: str, sha256: str, sets: tuple[str, ...], said: str, tmp_path: Path, probe: Path
+) -> None:
+    probe.with_name("text.npz").write_text("no archive")
+    given = sha256 or file_digest(tmp_path / file)
+    options = [f"data.train.simulate.probe.{one}" for one in sets]
+    with pytest.raises(SpecError) as caught:
+        resolved(tmp_path, file, given, *options)
+    [problem] = caught.value.problems
+    assert said in problem.render()
+    assert problem.key.startswith("data.train.simulate.probe")
+
+
+def test_a_probe_of_a_file_needs_file_and_digest_and_is_told_the_digest(tmp_path: Path, probe: Path) -> None:
+    base = "data.train.simulate.probe"
+    for options, said in (
+        ([], "is file, which needs probe.file, an NPZ file with probeGuess, and its sha256"),
+        ([f"{base}.file=probes/p.npz"], f"add sha256: {file_digest(probe)}"),
+        ([f"{base}.file=probes/q.npz"], "there is no file probes/q.npz"),
+    ):
+        with pytest.raises(SpecError) as caught:
+            resolve(read_spec(write(tmp_path, SMALL), [f"{base}.kind=file", *options]), LOCAL)
+        [problem] = caught.value.problems
+        assert said in problem.render()
