@@ -28,6 +28,7 @@ from harness.options import (
     spec_argument,
     spec_options,
 )
+from harness.reproduce_cli import reproduce_command
 from harness.simulate_cli import simulate_command
 from ptycho_torch.errors import ConfigError, DataError, ExactnessError, NotRunnableError, PtychoError
 
@@ -256,6 +257,7 @@ cli.add_command(golden)
 cli.add_command(image)
 cli.add_command(reconstruct_command)
 cli.add_command(refine_command)
+cli.add_command(reproduce_command)
 cli.add_command(resume_command)
 cli.add_command(simulate_command)
 

@@ -18,7 +18,16 @@ from harness.spec_blocks import ROLES
 from ptycho_torch.errors import DataError
 from ptycho_torch.headers import ScanHeader, read_header
 
-__all__ = ["Fetch", "FoundScan", "data_folders", "find_scan", "find_sources", "inputs_of", "probe_sources"]
+__all__ = [
+    "Fetch",
+    "FoundScan",
+    "data_folders",
+    "find_scan",
+    "find_sources",
+    "inputs_of",
+    "lacking_files",
+    "probe_sources",
+]
 
 Fetch: TypeAlias = Callable[[str, str, str], Path]
 """Downloads: address, sha256 and file name to the path of the checked file."""
@@ -132,6 +141,29 @@ def find_scan(name: str, folders: Sequence[Path]) -> FoundScan:
         return _read_file(name, path, "data.scan", "", None)
     except SourceError as error:
         raise UserError(str(error)) from error
+
+
+def lacking_files(spec: RunSpec, folders: Sequence[Path]) -> tuple[str, ...]:
+    """Name each file, with its digest, that a spec needs, that no folder has and that has no public address.
+
+    Parameters
+    ----------
+    spec, folders
+        As for :func:`find_sources`.
+    """
+    lacking = []
+    scans = [f"data.{role}" for role in ("train", "test", "reference")]
+    for key in (*scans, *(f"{scan}.simulate.probe" for scan in scans)):
+        name, digest = spec.get(f"{key}.file"), spec.get(f"{key}.sha256", "not stated")
+        if name is None or spec.get(f"{key}.source") or not spec.get(f"{key}.required", True):
+            continue
+        try:
+            is_here = locate(str(name), spec.folder, folders, key) is not None
+        except SourceError:
+            is_here = True  # something of that name is there, and reading the spec's data says what is wrong
+        if not is_here:
+            lacking.append(f"{name} (sha256 {digest})")
+    return tuple(dict.fromkeys(lacking))
 
 
 def _repeats(key: str, header: ScanHeader) -> list[str]:

@@ -30,6 +30,7 @@ _DEMANDS = {
     "multiple_of": "must be a multiple of {multiple_of}",
     "string_too_short": "must not be empty",
     "string_type": "must be text",
+    "too_short": "must hold at least {min_length}",
     "tuple_type": "must be a list",
 }
 _TYPE_PROBLEMS = frozenset({"bool_type", "float_type", "int_type", "string_type", "tuple_type"})
