@@ -8,6 +8,7 @@ from pathlib import Path
 
 from harness.errors import UserError
 from harness.fitting import open_positions
+from harness.sources import data_folders
 from harness.spec_template import ASSUMED_POSITIONS, spec_text
 from harness.store import file_digest, write_durably
 from ptycho_torch.headers import read_header
@@ -41,7 +42,7 @@ def write_spec(scan: Path, output: Path | None, note: Callable[[str], None] = la
     folder = spec.parent.resolve()
     if not folder.is_dir():
         raise UserError(f"there is no folder {spec.parent} to write {spec.name} into")
-    file = os.path.relpath(scan.resolve(), folder)
+    file = _named_from(folder, scan.resolve())
     text = spec_text(header, file=file, sha256=file_digest(scan), spec=str(spec))
     try:
         write_durably(spec, text.encode("utf-8"))
@@ -50,3 +51,11 @@ def write_spec(scan: Path, output: Path | None, note: Callable[[str], None] = la
     if (sentence := open_positions(header, ASSUMED_POSITIONS)) is not None:
         note(sentence)
     return spec
+
+
+def _named_from(folder: Path, scan: Path) -> str:
+    """Name a scan as a spec in a folder does: by what lies below it or a data folder, else by the way there."""
+    for place in (folder, *(one.resolve() for one in data_folders())):
+        if scan.is_relative_to(place):
+            return str(scan.relative_to(place))
+    return os.path.relpath(scan, folder)

@@ -103,8 +103,6 @@ class Plan:
         How long it will take and how much memory.
     inputs
         Absolute paths of the data, which are only read.
-    image
-        The image to start in, by its digest; ``none`` outside a container.
     limits
         What a container may take; nothing keeps a native run to them.
     wants_gpu
@@ -116,7 +114,6 @@ class Plan:
     environment: Mapping[str, str]
     estimate: Estimate
     inputs: tuple[str, ...]
-    image: str
     limits: Limits
     wants_gpu: bool
 
@@ -175,7 +172,6 @@ def make_plan(
         environment=worker_environment(exactness.profile, exactness.threads, caller, packages),
         estimate=forecast,
         inputs=tuple(sorted(set(inputs))),
-        image=resolved.container.image,
         limits=_limits(resolved, forecast),
         wants_gpu=resolved.payload.execution_config.accelerator == "cuda",
     )

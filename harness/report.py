@@ -52,7 +52,7 @@ def plan_json(plan: Plan, resolved: ResolvedRun, inputs: Mapping[str, str]) -> s
             "argv": plan.argv,
             "environment": plan.environment,
             "inputs": inputs,
-            "image": plan.image,
+            "image": resolved.container.image,
             "limits": dataclasses.asdict(plan.limits),
             "estimate": {
                 "cpu_seconds": round(plan.estimate.cpu_seconds, 1),
@@ -87,10 +87,10 @@ def plan_lines(plan: Plan, resolved: ResolvedRun, inputs: Mapping[str, str]) -> 
         yield "execution", f"{execution.accelerator}, {execution.n_devices} device(s)"
         yield "exactness", f"{resolved.exactness.profile}, {resolved.exactness.threads} thread(s)"
         yield "inputs", resolved.digest
-        if plan.image != "none":
+        if resolved.container.image != "none":
             limits = plan.limits
             kept_on = f" of {limits.cpuset}" if limits.cpuset else ""
-            yield "image", plan.image
+            yield "image", resolved.container.image
             yield (
                 "limits",
                 f"memory {limits.memory_bytes / 2**30:g} GB, /dev/shm {limits.shm_bytes / 2**30:g} GB,"

@@ -237,6 +237,9 @@ def closing_lines(finished: Finished) -> Iterator[tuple[str, str]]:
     for label, name in (("weights", "checkpoints"), ("products", "products"), ("log", "logs/worker.log")):
         if any(file.startswith(name) for file in manifest.files):
             yield label, f"{path}/{name}"
+    digest = manifest.compared.get("final_tensor_digest")
+    if digest:
+        yield "digest", f"{digest} (of the weights, and the same on every repetition)"
     yield from onward(finished.path, manifest.status)
 
 

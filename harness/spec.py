@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from harness.called import is_composed
 from harness.errors import Problem, SpecError, UserError
 
 if TYPE_CHECKING:
@@ -155,7 +156,7 @@ def read_spec(path: str | Path, sets: Sequence[str] = (), device: str | None = N
         options=MappingProxyType({SET_OPTION: tuple(sets), DEVICE_OPTION: (device or "",)}),
     )
     unreadable = {problem.place for problem in (*problems, *given_problems)}
-    judged = [*reader.problems, *given.problems, *rule_problems(spec)]
+    judged = [*reader.problems, *given.problems, *rule_problems(spec, reader.misspelt)]
     found = [*problems, *given_problems, *(one for one in judged if one.place not in unreadable)]
     shown = with_source_lines([problem for problem in found if not is_from_option(problem)], lines)
     shown.sort(key=lambda problem: (problem.place.line, problem.place.column) if problem.place else (0, 0))
@@ -216,6 +217,8 @@ def _read_bytes(path: Path) -> bytes:
     if not path.exists():
         near = sorted(str(p.relative_to(path.parent)) for p in _specs_near(path.parent))
         there = f" (specs there: {', '.join(near[:8])})" if near else ""
+        if is_composed() and not near:
+            there = ": a container sees the specs below runs/, by the paths that they have in the checkout"
         raise UserError(f"{path}: there is no such spec{there}")
     if not path.is_file():
         raise UserError(f"{path}: a spec is a file, this is not one")

@@ -19,11 +19,17 @@ from ptycho_torch.validation import describe_problems
 __all__ = ["SpecReader", "near", "resolve_flat_key"]
 
 
-def near(word: str, legal: Iterable[str]) -> str:
-    """Suggest the legal word that was probably meant: ``", did you mean 'x'?"``, or nothing."""
+def nearest(word: str, legal: Iterable[str]) -> str | None:
+    """Return the legal word that was probably meant, or None."""
     by_lower = {name.lower(): name for name in legal}
     found = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=0.7)
-    return f", did you mean {by_lower[found[0]]!r}?" if found else ""
+    return by_lower[found[0]] if found else None
+
+
+def near(word: str, legal: Iterable[str]) -> str:
+    """Suggest the legal word that was probably meant: ``", did you mean 'x'?"``, or nothing."""
+    found = nearest(word, legal)
+    return f", did you mean {found!r}?" if found else ""
 
 
 @functools.cache
@@ -60,6 +66,8 @@ class SpecReader:
         Dotted key of every block that is present, to its place.
     keys
         Dotted key of everything that is present, legal or not, to its place.
+    misspelt
+        Dotted key of everything that was probably meant where an unknown key stands.
     problems
         Everything that is wrong.
     """
@@ -68,6 +76,7 @@ class SpecReader:
         self.leaves: dict[str, Value] = {}
         self.blocks: dict[str, Place] = {}
         self.keys: dict[str, Place] = {}
+        self.misspelt: set[str] = set()
         self.problems: list[Problem] = []
         self._canonical: set[str] = set()
 
@@ -85,6 +94,9 @@ class SpecReader:
             inner = tree.get(entry.key)
             if inner is None:
                 self.complain(_unknown(entry.key, path, tree), entry.place, _clip(key))
+                meant = nearest(_clip(entry.key), tree)
+                if meant is not None:
+                    self.misspelt.add(f"{path}.{meant}" if path else meant)
                 continue
             self.keys[key] = entry.node.place
             if isinstance(inner, SpecLeaf):
@@ -160,11 +172,12 @@ def check_leaf(value: Any, node: Node, leaf: SpecLeaf) -> str | None:
             return "starting from another run is not supported: set init_from to null or leave it out"
         said = describe_problems("", error).problems[0].removeprefix(": ")
         if "should match pattern" in said:
-            said = f"must be {_PATTERNS[leaf.field]}, not {_describe(node)}"
+            said = f"must be {_PATTERNS[leaf.field]}, not {_describe(node)}{_CURES.get(leaf.field, '')}"
         return f"{said}{_hint(node, annotation, said) or _lower_case_hint(node, said)}"
     return None
 
 
+_CURES: Mapping[str, str] = {"source": ": a file that is here already is named by 'file'"}
 _PATTERNS: Mapping[str, str] = {
     "name": "1 to 64 letters, digits, dots, dashes or underscores, beginning with a letter or digit",
     "sha256": "64 lower-case hexadecimal digits",

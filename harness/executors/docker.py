@@ -250,6 +250,7 @@ class DockerExecutor:
             about = self.client.info()
             container = run_container(
                 plan,
+                self.image.id,
                 self.user,
                 cores=int(about["NCPU"]),
                 gpus=_gpus(),

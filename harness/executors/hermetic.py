@@ -123,6 +123,7 @@ def container_name(run_dir: str) -> str:
 
 def run_container(
     plan: Plan,
+    image: str,
     caller: Caller,
     *,
     cores: int,
@@ -139,6 +140,8 @@ def run_container(
     ----------
     plan
         The plan.
+    image
+        Digest of the image that it stands in.
     caller
         Whom the container runs as.
     cores
@@ -153,7 +156,7 @@ def run_container(
     variables = [f"{name}={value}" for name, value in sorted(environment.items())]
     log = f"{plan.run_dir}/{LOG}"
     command = [*variables, "/bin/sh", "-c", _INTO_THE_LOG, log, *plan.argv]
-    container = closed(plan.image, caller, command, plan.run_dir)
+    container = closed(image, caller, command, plan.run_dir)
     container["WorkingDir"] = plan.run_dir
     container["HostConfig"] |= {
         "AutoRemove": True,

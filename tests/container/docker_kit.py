@@ -146,10 +146,12 @@ def containers_of(client: DockerClient, run: Path) -> list[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def starting_host(folder: Path, *sets: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+def starting_host(
+    folder: Path, *sets: str, executor: str = "docker", **environment: str
+) -> Iterator[subprocess.Popen[bytes]]:
     """Start a host, which is killed at the end if it still runs."""
     words = [word for one in sets for word in ("--set", one)]
-    command = [sys.executable, "-m", "harness", "run", "spec.yaml", "--executor", "docker", *words]
+    command = [sys.executable, "-m", "harness", "run", "spec.yaml", "--executor", executor, *words]
     with (
         (folder / "host.log").open("wb") as log,
         subprocess.Popen(
@@ -167,14 +169,16 @@ def starting_host(folder: Path, *sets: str, **environment: str) -> Iterator[subp
 
 
 @contextlib.contextmanager
-def host(folder: Path, *sets: str, **environment: str) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
+def host(
+    folder: Path, *sets: str, executor: str = "docker", **environment: str
+) -> Iterator[tuple[subprocess.Popen[bytes], Path]]:
     """Start a host, and wait until its run has a folder."""
     before, log = set((folder / "runs").glob("*")), folder / "host.log"
 
     def is_there() -> bool:
         return bool(set((folder / "runs").glob("*")) - before)
 
-    with starting_host(folder, *sets, **environment) as process:
+    with starting_host(folder, *sets, executor=executor, **environment) as process:
         until(lambda: process.poll() is not None or is_there(), "a run folder", log)
         assert is_there(), f"the host ended with {process.poll()} and without a run: {last_of(log)}"
         yield process, run_folder(folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import subprocess
 import sys
 import venv
@@ -20,15 +21,19 @@ from harness.store import LIFELINE
 from tests.container.bait import Bait
 from tests.container.compose_kit import NEEDS_GPU, NEEDS_NO_GPU, PASSING_LABEL, golden_digests
 from tests.container.docker_kit import (
+    DURABLE,
+    PATIENCE_S,
     ROOT,
     as_user,
     containers_of,
     folder_of,
     harness,
+    host,
     interpreter_for,
     manifest,
     run_folder,
     surroundings,
+    until_it_trains,
 )
 
 pytestmark = [pytest.mark.container, pytest.mark.usefixtures("cpu_image")]
@@ -65,6 +70,25 @@ def test_native_and_container_on_all_cores_and_on_one_give_one_digest_and_each_v
         back = harness(folder, "verify", on_one.name, "--executor", "local", "--regardless")
         assert back.returncode == 0, back.stderr
         assert back.stdout.startswith("bitwise, although environment.image")
+
+
+def test_a_run_begun_outside_any_known_image_goes_on_in_a_container_to_the_bits_of_an_unbroken_one() -> None:
+    sets = ("training.epochs=60", *DURABLE)
+    with folder_of(0) as folder:
+        with host(folder, *sets, executor="local") as (process, run):
+            until_it_trains(process, run, "resume-*.ckpt")
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE_S) == 128 + signal.SIGTERM
+        # The tests' own environment holds their tools as well as the image's packages.
+        done = harness(folder, "resume", run.name, "--executor", "docker", "--regardless")
+        broken = manifest(run)
+        assert broken["status"] in {"completed", "collapsed"}, done.stderr
+        assert broken["environment"]["image"]["id"] == DockerExecutor().image_id()
+        words = [word for one in sets for word in ("--set", one)]
+        harness(folder, "run", "spec.yaml", "--executor", "docker", *words)
+        whole = manifest(run_folder(folder))
+        assert whole["attempts"][0]["from_step"] == 0 < broken["attempts"][-1]["from_step"]
+        assert whole["compared"] == broken["compared"]
 
 
 def test_a_run_made_in_a_container_is_repeated_in_the_image_it_was_made_in() -> None:

@@ -19,14 +19,13 @@ RUN = "/results/small-1"
 
 def plan_of(bench: Bench, *sets: str) -> Plan:
     job = bench.job(*sets)
-    plan = make_plan(
+    return make_plan(
         job.resolved, RUN, python=PYTHON, packages=PACKAGES, caller=CALLER, inputs=job.inputs.values()
     )
-    return replace(plan, image=IMAGE)
 
 
 def test_a_container_reaches_nothing_but_its_run_and_its_data(bench: Bench) -> None:
-    made = run_container(plan_of(bench), Caller(1000, 1001, (44,)), cores=8)
+    made = run_container(plan_of(bench), IMAGE, Caller(1000, 1001, (44,)), cores=8)
     settings = made["HostConfig"]
     assert made["Image"] == IMAGE
     assert made["User"] == "1000:1001"
@@ -46,7 +45,7 @@ def test_a_container_reaches_nothing_but_its_run_and_its_data(bench: Bench) -> N
 
 def test_the_command_is_the_plans_in_the_plans_environment_and_no_other(bench: Bench) -> None:
     plan = plan_of(bench)
-    made = run_container(plan, Caller(0, 0), cores=1)
+    made = run_container(plan, IMAGE, Caller(0, 0), cores=1)
     assert made["Entrypoint"] == ["/usr/bin/env", "-i"]
     assert "Env" not in made
     end = made["Cmd"].index("/bin/sh")
@@ -56,7 +55,7 @@ def test_the_command_is_the_plans_in_the_plans_environment_and_no_other(bench: B
     assert {
         given[name] for name in ("HOME", "MPLCONFIGDIR", "XDG_CACHE_HOME", "TORCHINDUCTOR_CACHE_DIR")
     } == {f"/tmp/{name}" for name in ("home", "matplotlib", "cache", "inductor")}
-    apart = run_container(plan, Caller(0, 0), cores=1, is_kernel_shared=False)
+    apart = run_container(plan, IMAGE, Caller(0, 0), cores=1, is_kernel_shared=False)
     assert not [word for word in apart["Cmd"] if LIFELINE in word]
 
 
@@ -64,17 +63,17 @@ def test_a_gpu_is_asked_for_only_when_the_plan_wants_one(bench: Bench) -> None:
     plan = plan_of(bench)
     cards = [{"Driver": "", "Capabilities": [["gpu"]], "Count": 1}]
     for wants, asked in ((False, []), (True, cards)):
-        made = run_container(replace(plan, wants_gpu=wants), Caller(0, 0), cores=1, gpus=cards)
+        made = run_container(replace(plan, wants_gpu=wants), IMAGE, Caller(0, 0), cores=1, gpus=cards)
         assert made["HostConfig"]["DeviceRequests"] == asked
 
 
 def test_limits_have_defaults_that_fit_the_run(bench: Bench) -> None:
-    settings = run_container(plan_of(bench), Caller(0, 0), cores=8)["HostConfig"]
+    settings = run_container(plan_of(bench), IMAGE, Caller(0, 0), cores=8)["HostConfig"]
     assert settings["Memory"] == settings["MemorySwap"] == 4 * 2**30
     assert settings["ShmSize"] == 2**30
     assert settings["NanoCpus"] == 2_000_000_000
     assert (settings["PidsLimit"], settings["CpusetCpus"]) == (1024, "")
-    large = run_container(plan_of(bench, "model.n_filters_scale=16"), Caller(0, 0), cores=1)["HostConfig"]
+    large = run_container(plan_of(bench, "model.n_filters_scale=16"), IMAGE, Caller(0, 0), cores=1)["HostConfig"]
     assert large["Memory"] > 4 * 2**30
     assert large["NanoCpus"] == 1_000_000_000
 
@@ -82,7 +81,7 @@ def test_limits_have_defaults_that_fit_the_run(bench: Bench) -> None:
 def test_limits_are_what_the_spec_says(bench: Bench) -> None:
     sets = ("memory=512m", "cpus=1.5", "cpuset='0-1,3'", "shm_size=64m", "pids=99")
     plan = plan_of(bench, *(f"container.{one}" for one in sets))
-    settings = run_container(plan, Caller(0, 0), cores=8)["HostConfig"]
+    settings = run_container(plan, IMAGE, Caller(0, 0), cores=8)["HostConfig"]
     assert (settings["Memory"], settings["ShmSize"]) == (512 * 2**20, 64 * 2**20)
     assert (settings["NanoCpus"], settings["CpusetCpus"], settings["PidsLimit"]) == (
         1_500_000_000,

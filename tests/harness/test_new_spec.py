@@ -50,6 +50,16 @@ def test_the_scan_is_named_relative_to_the_spec(tmp_path: Path) -> None:
     assert spec.get("data.train.file") == "../scan.npz"
 
 
+def test_a_scan_in_a_data_folder_is_named_as_it_is_found_there_on_any_machine(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan = write_scan(tmp_path / "scan.npz")
+    monkeypatch.setenv("HARNESS_DATA", str(tmp_path))
+    (tmp_path / "specs").mkdir()
+    spec = load_spec(write_spec(scan, tmp_path / "specs" / "one.yaml"))
+    assert spec.get("data.train.file") == "scan.npz"
+
+
 @pytest.mark.parametrize("name", ["日本.npz", 'quo"te\\.npz', "#.npz"])
 def test_a_file_of_any_name_is_named_so_that_it_is_found(tmp_path: Path, name: str) -> None:
     scan = write_scan(tmp_path / name)

@@ -80,6 +80,7 @@ def test_the_closing_screen_names_result_folder_and_the_commands_to_repeat_it(be
     assert lines["status"] == "completed"
     assert lines["quality"] == "phase correlation 0.900"
     assert lines["folder"] == str(finished.path)
+    assert lines["digest"].split()[0] == finished.manifest.compared["final_tensor_digest"]
     assert list(lines)[-2:] == ["again", "check"]
     (finished.path / "products" / "comparison.png").write_bytes(b"")
     assert dict(closing_lines(finished))["pictures"].endswith("products/comparison.png")

@@ -100,6 +100,14 @@ def test_a_spec_that_is_absent_is_answered_with_its_neighbours(tmp_path: Path) -
         load_spec(tmp_path / "sta.yaml")
 
 
+def test_a_spec_that_no_container_of_compose_can_see_is_answered_with_where_they_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HARNESS_AS", "docker-compose run --rm harness")
+    with pytest.raises(UserError, match="a container sees the specs below runs/"):
+        load_spec(tmp_path / "elsewhere.yaml")
+
+
 def test_a_folder_is_no_spec(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="a spec is a file"):
         load_spec(tmp_path)
