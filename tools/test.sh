@@ -31,6 +31,6 @@ all)
     ;;
 slow) run_tests $spread loadfile -m slow "$@" ;;
 container) run_tests $spread loadfile -m container "$@" ;;
-proof) run_tests $spread loadgroup -p tests.proof.tiny_line -m proof tests/proof "$@" ;;
+proof) run_tests $spread worksteal -p tests.proof.tiny_line -m proof tests/proof "$@" ;;
 *) echo "test.sh: all, slow, container or proof, not '$which'" >&2; exit 2 ;;
 esac

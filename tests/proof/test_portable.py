@@ -17,6 +17,8 @@ from pathlib import Path
 import pytest
 
 from harness.plan import worker_environment
+from tests.proof.conftest import Tally
+from tests.proof.forked import differing
 from tests.vendor_dependent import VENDOR_DEPENDENT
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -49,38 +51,23 @@ def computed(folder: Path, *cases: str, cpu: str | None = None) -> Found:
     return found
 
 
-@pytest.fixture(scope="module")
-def here(tmp_path_factory: pytest.TempPathFactory) -> Found:
-    return computed(tmp_path_factory.mktemp("here"), "operations", *MUTATIONS, *TRAININGS)
-
-
-@pytest.fixture(
-    scope="module",
-    params=[pytest.param(cpu, marks=pytest.mark.xdist_group(cpu)) for cpu in ("Haswell", "EPYC")],
-)
-def there(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Found:
-    folder = tmp_path_factory.mktemp(request.param)
-    return computed(folder, "operations", *MUTATIONS, *TRAININGS, cpu=request.param)
-
-
 @pytest.mark.proof
-@pytest.mark.parametrize("case", ["known answers", *TRAININGS])
-def test_every_number_of_a_training_is_the_same(here: Found, there: Found, case: str) -> None:
-    assert there[case] == here[case]
-
-
-@pytest.mark.proof
-@pytest.mark.parametrize("mutation", MUTATIONS)
-def test_a_root_put_back_into_loss_or_optimizer_is_noticed(here: Found, there: Found, mutation: str) -> None:
-    assert there[mutation] != here[mutation]
-
-
-@pytest.mark.proof
-@pytest.mark.parametrize("name", list(VENDOR_DEPENDENT))
-def test_an_operation_that_is_kept_out_of_training_gives_other_bits(
-    here: Found, there: Found, name: str
+@pytest.mark.parametrize("cpu", ["Haswell", "EPYC"])
+def test_every_number_of_a_training_is_the_same_and_a_root_put_back_is_noticed(
+    tmp_path: Path, tally: Tally, cpu: str
 ) -> None:
-    assert there["operations"][name] != here["operations"][name]
+    """Emulated processors: trainings, mutations, single operations."""
+    cases = ("operations", *MUTATIONS, *TRAININGS)
+    here, there = (computed(tmp_path / str(one), *cases, cpu=one) for one in (None, cpu))
+    for case in ("known answers", *TRAININGS):
+        tally.point(f"{cpu}, {case}", differing(there[case], here[case]))
+    for mutation in MUTATIONS:
+        is_noticed = there[mutation] != here[mutation]
+        tally.point(f"{cpu}, {mutation} put back", [] if is_noticed else ["nobody notices"])
+    for name in VENDOR_DEPENDENT:
+        has_other_bits = there["operations"][name] != here["operations"][name]
+        tally.point(f"{cpu}, {name}", [] if has_other_bits else ["could have been left in training"])
+    tally.close()
 
 
 @pytest.mark.slow
