@@ -54,7 +54,7 @@ def write_spec(scan: Path, output: Path | None, note: Callable[[str], None] = la
 
 
 def _named_from(folder: Path, scan: Path) -> str:
-    """Name a scan as a spec in a folder does: by what lies below it or a data folder, else by the way there."""
+    """Name a scan as a spec in a folder does: from there or a data folder down, else by the way there."""
     for place in (folder, *(one.resolve() for one in data_folders())):
         if scan.is_relative_to(place):
             return str(scan.relative_to(place))

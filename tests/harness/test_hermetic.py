@@ -73,7 +73,8 @@ def test_limits_have_defaults_that_fit_the_run(bench: Bench) -> None:
     assert settings["ShmSize"] == 2**30
     assert settings["NanoCpus"] == 2_000_000_000
     assert (settings["PidsLimit"], settings["CpusetCpus"]) == (1024, "")
-    large = run_container(plan_of(bench, "model.n_filters_scale=16"), IMAGE, Caller(0, 0), cores=1)["HostConfig"]
+    plan = plan_of(bench, "model.n_filters_scale=16")
+    large = run_container(plan, IMAGE, Caller(0, 0), cores=1)["HostConfig"]
     assert large["Memory"] > 4 * 2**30
     assert large["NanoCpus"] == 1_000_000_000
 
