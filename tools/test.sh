@@ -20,7 +20,8 @@ run_tests() {
     "$python" -m pytest -o cache_dir="$cache/.pytest_cache" "$@"
 }
 
-spread="-n ${JOBS:-auto} --maxprocesses 8 --dist"
+jobs=${JOBS:-auto}
+spread="-n $jobs --maxprocesses 8 --dist"
 case $which in
 all)
     run_tests $spread loadfile "$@"
@@ -31,6 +32,10 @@ all)
     ;;
 slow) run_tests $spread loadfile -m slow "$@" ;;
 container) run_tests $spread loadfile -m container "$@" ;;
-proof) run_tests $spread worksteal -p tests.proof.tiny_line -m proof tests/proof "$@" ;;
+proof)
+    # Deaths, disks and starts are waited for, so one process more than there are cores.
+    [ "$jobs" != auto ] || jobs=$(($(getconf _NPROCESSORS_ONLN) + 1))
+    run_tests -n "$jobs" --dist worksteal -p tests.proof.tiny_line -m proof tests/proof "$@"
+    ;;
 *) echo "test.sh: all, slow, container or proof, not '$which'" >&2; exit 2 ;;
 esac

@@ -40,7 +40,9 @@ BATCHES = 21
 def spec(place: Path) -> Path:
     path = place / "fresh.yaml"
     path.write_text(
-        SMALL.replace("products: {reconstruction: false}\n", "").replace("every_steps: 1", "every_steps: 2")
+        SMALL.replace("{reconstruction: false}", "{pictures: false}").replace(
+            "every_steps: 1", "every_steps: 2"
+        )
     )
     return path
 

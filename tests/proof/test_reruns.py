@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -21,15 +20,11 @@ FRESH_CHUNKS, FORKED_CHUNKS, CHUNK = 2, 8, 5
 
 @pytest.fixture
 def load() -> Iterator[None]:
-    """As many busy processes as there are cores."""
-    busy = [
-        subprocess.Popen(["nice", "-n", "10", sys.executable, "-c", "while True: pass"])
-        for _ in range(os.cpu_count() or 1)
-    ]
+    """A busy process beside each of the tests, of which there are more than cores."""
+    busy = subprocess.Popen(["nice", "-n", "10", sys.executable, "-c", "while True: pass"])
     yield
-    for process in busy:
-        process.kill()
-        process.wait()
+    busy.kill()
+    busy.wait()
 
 
 @pytest.fixture(scope="module")
