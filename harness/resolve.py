@@ -91,7 +91,9 @@ def resolve(
     settled = {"execution.accelerator": accelerator} if accelerator.note else {}
     payload, illegal = _payload(spec, found, settled)
     known = [*spec.problems, *problems, *probed, *refused, *unfit]
-    known += [problem for problem in illegal if not _is_said(problem, known)]
+    known += [
+        problem for problem in illegal if not (_is_said(problem, known) or spec.is_misspelt(problem.key))
+    ]
     if known:
         raise SpecError(sorted(known, key=_position))
     if payload is None or profile is None:

@@ -41,6 +41,8 @@ class RunSpec:
         Dotted key of every block that is present, with its place.
     keys
         Dotted key of everything present, legal or not, with its place.
+    misspelt
+        Dotted key of what was probably meant where an unknown key stands.
     problems
         What is wrong with it so far; :func:`load_spec` lets no spec with problems pass.
     options
@@ -53,6 +55,7 @@ class RunSpec:
     sets: Mapping[str, Value]
     blocks: Mapping[str, Place]
     keys: Mapping[str, Place]
+    misspelt: frozenset[str] = frozenset()
     problems: tuple[Problem, ...] = ()
     options: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
 
@@ -69,6 +72,10 @@ class RunSpec:
         """Return the plain value that counts for a dotted key, or a default."""
         found = self.find(key)
         return default if found is None else found.value
+
+    def is_misspelt(self, key: str) -> bool:
+        """Whether a key, or a block around it, is probably there under a name that is none."""
+        return any(f"{key}.".startswith(f"{meant}.") for meant in self.misspelt)
 
     def place(self, key: str) -> Place | None:
         """Return where a key stands, or else the nearest block around it."""
@@ -153,10 +160,11 @@ def read_spec(path: str | Path, sets: Sequence[str] = (), device: str | None = N
         sets=MappingProxyType(given.leaves),
         blocks=MappingProxyType({**given.blocks, **reader.blocks}),
         keys=MappingProxyType({**reader.keys, **given.keys}),
+        misspelt=frozenset(reader.misspelt),
         options=MappingProxyType({SET_OPTION: tuple(sets), DEVICE_OPTION: (device or "",)}),
     )
     unreadable = {problem.place for problem in (*problems, *given_problems)}
-    judged = [*reader.problems, *given.problems, *rule_problems(spec, reader.misspelt)]
+    judged = [*reader.problems, *given.problems, *rule_problems(spec)]
     found = [*problems, *given_problems, *(one for one in judged if one.place not in unreadable)]
     shown = with_source_lines([problem for problem in found if not is_from_option(problem)], lines)
     shown.sort(key=lambda problem: (problem.place.line, problem.place.column) if problem.place else (0, 0))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 from harness.errors import Problem
@@ -17,12 +16,12 @@ __all__ = ["rule_problems"]
 _REFINE = "products.refine"
 
 
-def rule_problems(spec: RunSpec, misspelt: Collection[str] = ()) -> list[Problem]:
+def rule_problems(spec: RunSpec) -> list[Problem]:
     """Find what is missing, other than what is there and misspelt, and what contradicts itself."""
-    return [*_missing(spec, misspelt), *_contradictions(spec)]
+    return [*_missing(spec), *_contradictions(spec)]
 
 
-def _missing(spec: RunSpec, misspelt: Collection[str]) -> list[Problem]:
+def _missing(spec: RunSpec) -> list[Problem]:
     problems = []
     needed = {
         "name": "a run needs a name: add 'name: my-run'",
@@ -32,8 +31,7 @@ def _missing(spec: RunSpec, misspelt: Collection[str]) -> list[Problem]:
     for key, sentence in needed.items():
         parent = key.rpartition(".")[0]
         is_readable = not parent or parent in spec.blocks or parent not in spec.keys
-        is_misspelt = any(f"{key}.".startswith(f"{meant}.") for meant in misspelt)
-        if is_readable and not is_misspelt and key not in spec.keys and key not in spec.blocks:
+        if is_readable and not spec.is_misspelt(key) and key not in spec.keys and key not in spec.blocks:
             place = spec.place(key) or Place(spec.path, 1, 1)
             problems.append(Problem(sentence, place, key))
     return problems
