@@ -91,9 +91,7 @@ def resolve(
     settled = {"execution.accelerator": accelerator} if accelerator.note else {}
     payload, illegal = _payload(spec, found, settled)
     known = [*spec.problems, *problems, *probed, *refused, *unfit]
-    known += [
-        problem for problem in illegal if not (_is_said(problem, known) or spec.is_misspelt(problem.key))
-    ]
+    known += [one for one in illegal if not (_is_said(one, known) or spec.is_misspelt(one.key))]
     if known:
         raise SpecError(sorted(known, key=_position))
     if payload is None or profile is None:
