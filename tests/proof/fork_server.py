@@ -112,6 +112,8 @@ def main(place: Path) -> None:
     events.register(sys.stdin, selectors.EVENT_READ, "starter")
     while True:
         for key, _ in events.select():
+            if events.get_map().get(key.fd) is not key:
+                continue  # the end of a child has taken its host's place away in this very round
             if key.data == "starter":
                 return
             if key.data == "server":
