@@ -101,7 +101,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
         "training.plateau_patience=0",
     ),
     "WarmupCosine, gridsize 1": (),
-    "gridsize 2, patches merged": ("model.gridsize=2", "training.batch_size=2", "training.n_groups=14"),
+    "gridsize 2, patches merged": ("model.gridsize=2",),
     "MAE": ("training.loss=mae",),
     "early stopping about to fire": (
         "execution.scheduler=Default",
