@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["reproduce_command"]
 
 
-@click.command("reproduce", short_help="Run a published recipe and judge_figure its figures.")
+@click.command("reproduce", short_help="Run a published recipe and judge its figures.")
 @click.argument("name", required=False)
 @click.option("--fast", "is_fast", is_flag=True, help="Only the recipe's fast row: at most ten minutes.")
 @click.option("--list", "is_list", is_flag=True, help="List the recipes.")

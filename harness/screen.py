@@ -239,7 +239,7 @@ def closing_lines(finished: Finished) -> Iterator[tuple[str, str]]:
             yield label, f"{path}/{name}"
     digest = manifest.compared.get("final_tensor_digest")
     if digest:
-        yield "digest", f"{digest} (of the weights, and the same on every repetition)"
+        yield "digest", f"{digest} (of the weights)"
     yield from onward(finished.path, manifest.status)
 
 

@@ -20,7 +20,7 @@ FRESH_CHUNKS, FORKED_CHUNKS, CHUNK = 2, 8, 5
 
 @pytest.fixture
 def load() -> Iterator[None]:
-    """A busy process beside each of the tests, of which there are more than cores."""
+    """A busy process beside each test; `make proof` runs one test more than there are cores."""
     busy = subprocess.Popen(["nice", "-n", "10", sys.executable, "-c", "while True: pass"])
     yield
     busy.kill()
