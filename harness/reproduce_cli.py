@@ -57,7 +57,8 @@ def reproduce_command(
     recipe = read_recipe(find_recipe(name, folder))
     results = _run_arms(recipe, is_fast, runs_dir, data_dirs, executor_name)
     if results[-1].was_stopped:
-        click.echo(f"stopped; `{called(f'reproduce {name}')}` goes on where it stood", err=True)
+        again = called(f"reproduce {name}{' --fast' if is_fast else ''}")
+        click.echo(f"stopped; `{again}` goes on where it stood", err=True)
         return _code_of_stop(results[-1])
     return _report(recipe, results, is_fast, runs_dir, as_json)
 
