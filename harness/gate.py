@@ -30,12 +30,16 @@ _OF_AN_IMAGE = (
     *("registered_shift_row_px", "registered_shift_column_px", "amplitude_scale"),
     *("evaluated_rows", "evaluated_columns", "upstream_amplitude_frc50", *_OF_IMAGES, *_UPSTREAM),
 )
+_OF_A_SCAN = (
+    *("patches_accepted", "patches_total", "inference_batches"),
+    *("mean_counts_per_frame", "r_factor_mean_frame"),
+)
 _OF_REFINEMENT = ("misfit", "passes_taken_back", "half_bit_resolution_px", "one_bit_resolution_px")
 METRICS = frozenset(
     {
-        *("train_loss", "val_loss", "epochs", "steps", "inference_batches"),
-        *("mean_frame_loss", "perfect_loss", "mean_counts_per_frame", "r_factor_mean_frame"),
-        *("patches_accepted", "patches_total", *_COLLAPSE, *_OF_AN_IMAGE),
+        *("train_loss", "val_loss", "epochs", "steps", "mean_frame_loss", "perfect_loss"),
+        *(*_COLLAPSE, *_OF_A_SCAN, *_OF_AN_IMAGE),
+        *(f"test_{name}" for name in (*_OF_A_SCAN, *_OF_AN_IMAGE)),
         *(f"refined_{name}" for name in (*_OF_AN_IMAGE, *_OF_REFINEMENT)),
     }
 )

@@ -1,4 +1,4 @@
-"""The worker's part of a reconstruction: a network that another run has trained, turned on one scan."""
+"""The worker's part of a reconstruction: a trained network, of this run or another, turned on one scan."""
 
 from __future__ import annotations
 
@@ -12,19 +12,23 @@ from ptycho_torch.errors import CheckpointError
 from ptycho_torch.exact.checkpoint_io import DurableCheckpointIO
 from ptycho_torch.exact.digest import tensor_digest
 from ptycho_torch.exact.torch_seeding import seed_everything
+from ptycho_torch.inference import with_trained_probe
 from ptycho_torch.module import PtychoModule
 from ptycho_torch.products import reconstruction_cxi, reconstruction_file
 from ptycho_torch.readers import Scan, read_scan
 from ptycho_torch.readers.frames import Hold, hold_in
-from ptycho_torch.reconstruction import reconstruct_scan, trained_scaling
+from ptycho_torch.reconstruction import reconstruct_scan, scaling_for, trained_scaling
 from ptycho_torch.scratch import scratch_in
 
 if TYPE_CHECKING:
     from harness.resolved import ResolvedRun
     from harness.worker import Worker
     from ptycho_torch.payloads import InferencePayload
+    from ptycho_torch.training import TrainingResult
 
-__all__ = ["reconstruct"]
+__all__ = ["reconstruct", "reconstruct_test"]
+
+_TEST = "test"
 
 
 def reconstruct(worker: Worker, resolved: ResolvedRun, payload: InferencePayload) -> None:
@@ -69,6 +73,39 @@ def reconstruct(worker: Worker, resolved: ResolvedRun, payload: InferencePayload
             folder = worker.run_dir / "products"
             worker.draw(resolved.name, result.image, result.aligned, result.metrics, folder)
         worker.note(status="completed", metrics=result.metrics)
+
+
+def reconstruct_test(worker: Worker, resolved: ResolvedRun, test: Scan, result: TrainingResult) -> None:
+    """Turn the network that this run has trained on its test scan; figures and products say ``test``.
+
+    Parameters
+    ----------
+    worker, resolved
+        Whose run it is, and what is to be done.
+    test
+        The scan.
+    result
+        The training.
+    """
+    payload, execution = resolved.training, resolved.payload.execution_config
+    scan = with_trained_probe(result.module, test)
+    made = reconstruct_scan(
+        result.module,
+        scan,
+        scaling_for(result.datamodule.scaling, scan),
+        payload.inference,
+        execution,
+        batch_size=execution.inference_batch_size or payload.training.batch_size,
+        store=scratch_in(worker.run_dir),
+        report=worker.report_prediction,
+    )
+    folder = worker.run_dir / "products" / _TEST
+    folder.mkdir(exist_ok=True)
+    worker.keep(f"{_TEST}/reconstruction.npz", reconstruction_file(made.image, scan))
+    if resolved.products.pictures:
+        worker.draw(f"{resolved.name}, {_TEST}", made.image, made.aligned, made.metrics, folder)
+    told = {f"{_TEST}_{name}": value for name, value in made.metrics.items()}
+    worker.note(metrics={**worker.outcome.metrics, **told})
 
 
 def _read_scan(run_dir: Path, resolved: ResolvedRun, hold: Hold) -> Scan:

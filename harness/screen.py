@@ -221,9 +221,10 @@ def closing_lines(finished: Finished) -> Iterator[tuple[str, str]]:
     quality = figures(manifest.metrics)
     if quality:
         yield "quality", quality
-    refined = figures(manifest.metrics, REFINED)
-    if refined:
-        yield "refined", refined
+    for label, prefix in (("test scan", "test_"), ("refined", REFINED)):
+        quality = figures(manifest.metrics, prefix)
+        if quality:
+            yield label, quality
     again = manifest.refinement.get("taken_back")
     if isinstance(again, list) and again:
         yield (

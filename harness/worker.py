@@ -23,7 +23,7 @@ from harness.examined import batch_asked_for
 from harness.lifeline import stop_with_the_host
 from harness.outcome import CheckpointRecord, Outcome, ProductRecord, status_of_fault, write_outcome
 from harness.progress import read_progress, write_progress
-from harness.reconstructing import reconstruct
+from harness.reconstructing import reconstruct, reconstruct_test
 from harness.refining import refine_image_of_another_run, refine_own_image
 from harness.resolved import ResolvedRun
 from harness.store import RESOLVED, append_event, file_digest, write_durably
@@ -134,6 +134,8 @@ class Worker:
         if resolved.products.reconstruction:
             with self.phase("reconstructing"):
                 self._reconstruct(resolved, scans, result)
+                if "test" in scans:
+                    reconstruct_test(self, resolved, scans["test"], result)
         if resolved.refine is not None:
             refine_own_image(self, resolved, scans, result.datamodule.scaling)
         self.note()

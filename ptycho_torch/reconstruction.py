@@ -22,8 +22,9 @@ from ptycho_torch.placement import chunks
 from ptycho_torch.readers.scan import Scan
 from ptycho_torch.scratch import Store
 from ptycho_torch.stitching import Reconstruction
+from ptycho_torch.upstream_metrics import upstream_figures
 
-__all__ = ["ScanResult", "reconstruct_scan", "trained_scaling"]
+__all__ = ["ScanResult", "reconstruct_scan", "scaling_for", "trained_scaling"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,10 +47,7 @@ class ScanResult:
 
 
 def trained_scaling(checkpoint: Mapping[str, Any], scan: Scan) -> Scaling:
-    """Return the scales that a network was trained with, as they hold for the probe of a scan.
-
-    What the network puts in its patches fits the power of the probe that it was trained with. Under a probe
-    that is given on another scale the same exit waves take the patches on another.
+    """Return the scales of a checkpoint's network, as they hold for the probe of a scan: :func:`scaling_for`.
 
     Raises
     ------
@@ -60,7 +58,15 @@ def trained_scaling(checkpoint: Mapping[str, Any], scan: Scan) -> Scaling:
     side = stored["model"]["N"]
     if scan.side_px != side:
         raise DataError(f"{scan.source}: frames are {scan.side_px} pixels wide, the network's are {side}")
-    scaling = Scaling(**stored["scaling"])
+    return scaling_for(Scaling(**stored["scaling"]), scan)
+
+
+def scaling_for(scaling: Scaling, scan: Scan) -> Scaling:
+    """Return the scales that a network was trained with, as they hold for the probe of a scan.
+
+    What the network puts in its patches fits the power of the probe that it was trained with. Under a probe
+    that is given on another scale the same exit waves take the patches on another.
+    """
     probe = scan.probe.astype(np.complex128)
     power = math.fsum((np.square(probe.real) + np.square(probe.imag)).ravel().tolist())
     ratio = scaling.probe_power / power
@@ -112,7 +118,7 @@ def reconstruct_scan(
     aligned = None
     if scan.object is not None:
         aligned = align_with_truth(image.object, image.coverage, image.frame_origin_px, scan.object)
-        metrics |= compare_aligned(aligned)
+        metrics |= compare_aligned(aligned) | upstream_figures(aligned.object, aligned.truth)
     return ScanResult(image, metrics, aligned)
 
 

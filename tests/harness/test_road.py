@@ -18,6 +18,7 @@ import jsonschema
 import pytest
 import torch
 
+from harness.gate import METRICS
 from harness.plan import worker_environment
 
 ROOT = Path(__file__).parents[2]
@@ -284,3 +285,26 @@ class TestTenTimes:
         facts = [manifest(path)["compared"] for path in (tmp_path / "again").iterdir()]
         assert len(facts) == 10
         assert all(one == manifest(origin)["compared"] for one in facts)
+
+
+@pytest.mark.slow
+def test_a_test_scan_is_reconstructed_besides_and_changes_nothing_that_is_trained(tmp_path: Path) -> None:
+    test = "test: {simulate: {seed: 9, object: {size_px: 96}, scan: {rows: 5, columns: 5}}}"
+    spec = tmp_path / "spec.yaml"
+    spec.write_text(SPEC.replace("validation_fraction: 0.1", test))
+    run = harness("run", spec, runs=tmp_path / "with")
+    assert run.returncode in COMPLETED_OR_COLLAPSED, run.stderr
+    tested = manifest(only_run(tmp_path / "with"))
+    spec.write_text(SPEC.replace("validation_fraction: 0.1", "validation_fraction: 0"))
+    harness("run", spec, runs=tmp_path / "without")
+    plain = manifest(only_run(tmp_path / "without"))
+
+    assert tested["compared"]["final_tensor_digest"] == plain["compared"]["final_tensor_digest"]
+    assert tested["metrics"]["test_patches_total"] == 25
+    assert {name for name in tested["metrics"] if name.startswith("test_")} <= METRICS
+    assert {name.removeprefix("test_") for name in tested["metrics"]} >= {
+        name for name in plain["metrics"] if name.startswith(("upstream", "phase", "r_factor", "frc"))
+    }
+    made = {product["path"] for product in tested["products"]}
+    assert {f"products/test/{name}" for name in PRODUCTS - {"weights.safetensors"}} <= made
+    assert not any("test" in product["path"] for product in plain["products"])
