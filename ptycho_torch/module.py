@@ -17,6 +17,7 @@ from torch.autograd.function import once_differentiable
 from torch.optim import Adam, Optimizer
 
 from ptycho_torch.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
+from ptycho_torch.cuda_graph import Pass, RecordedPass
 from ptycho_torch.data.dataset import Batch, Scaling
 from ptycho_torch.errors import DataError
 from ptycho_torch.exact.norm import gradient_norm
@@ -104,6 +105,9 @@ class PtychoModule(pl.LightningModule):
             "max_offset_px": max_offset_px,
         }
         self._epoch_loss = _Mean()
+        self.is_recorded = True
+        """Whether a graphics card replays its steps; not while somebody looks into one."""
+        self._passes: dict[torch.Size, RecordedPass] = {}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Put into a checkpoint, in plain values, what describes the module, and the epoch's loss so far."""
@@ -156,22 +160,41 @@ class PtychoModule(pl.LightningModule):
         return self.loss(self.predict_intensity(batch), batch.measured_intensity, batch.mask)
 
     def batch_loss_in_parts(self, batch: Batch) -> Tensor:
-        """Return the loss of one batch, whose groups pass through the network a few at a time.
+        """Return the loss of one batch, as the device computes it best.
 
-        The value and its gradients are those of :meth:`batch_loss` but for rounding. The memory is that of
-        the few.
+        On a processor the groups pass through the network a few at a time: the value and its gradients are
+        those of :meth:`batch_loss` but for rounding, the memory is that of the few. A graphics card takes the
+        batch at once, and replays what it has recorded of a batch of that shape.
         """
-        groups = len(batch.input_amplitude)
-        at_once = max(1, PIXELS_AT_ONCE // math.prod(batch.input_amplitude.shape[1:]))
-        if at_once >= groups:
-            return self.batch_loss(batch)
-        portions = [batch.portion(first, first + at_once) for first in range(0, groups, at_once)]
-        losses = [functools.partial(self._share_of_loss, portion, groups) for portion in portions]
-        if not torch.is_grad_enabled():
-            return torch.stack([compute() for compute in losses]).sum()
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        loss: Tensor = _SumOfLosses.apply(losses, *parameters)  # type: ignore[no-untyped-call]
+        compute: Callable[[], tuple[Tensor, Sequence[Tensor]]]
+        if batch.input_amplitude.is_cuda:
+            if not torch.is_grad_enabled():
+                return self.batch_loss(batch)
+            compute = functools.partial(self._pass(batch, parameters), batch)
+        else:
+            groups = len(batch.input_amplitude)
+            at_once = max(1, PIXELS_AT_ONCE // math.prod(batch.input_amplitude.shape[1:]))
+            if at_once >= groups:
+                return self.batch_loss(batch)
+            portions = [batch.portion(first, first + at_once) for first in range(0, groups, at_once)]
+            losses = [functools.partial(self._share_of_loss, portion, groups) for portion in portions]
+            if not torch.is_grad_enabled():
+                return torch.stack([compute_share() for compute_share in losses]).sum()
+            compute = functools.partial(_sum_of_losses, losses, parameters)
+        loss: Tensor = _Differentiated.apply(compute, *parameters)  # type: ignore[no-untyped-call]
         return loss
+
+    def _pass(self, batch: Batch, parameters: Sequence[Tensor]) -> Pass:
+        def compute(batch: Batch) -> tuple[Tensor, Sequence[Tensor]]:
+            return _sum_of_losses([functools.partial(self.batch_loss, batch)], parameters)
+
+        if not self.is_recorded:
+            return compute
+        shape = batch.input_amplitude.shape
+        if shape not in self._passes:
+            self._passes[shape] = RecordedPass(compute, batch)
+        return self._passes[shape]
 
     def _share_of_loss(self, portion: Batch, groups: int) -> Tensor:
         return self.batch_loss(portion) * (len(portion.input_amplitude) / groups)
@@ -234,28 +257,38 @@ class PtychoModule(pl.LightningModule):
         return module
 
 
-class _SumOfLosses(torch.autograd.Function):
+def _sum_of_losses(
+    losses: Sequence[Callable[[], Tensor]], parameters: Sequence[Tensor]
+) -> tuple[Tensor, Sequence[Tensor]]:
     """Add losses up, each differentiated as soon as it is known: their graphs never exist together."""
+    values: list[Tensor] = []
+    sums: list[Tensor] = []
+    for compute in losses:
+        with torch.enable_grad():
+            value = compute()
+        gradients = torch.autograd.grad(value, parameters, materialize_grads=True)
+        values.append(value.detach())
+        # Not in place: two parameters may have been given one and the same gradient.
+        sums = (
+            [total + gradient for total, gradient in zip(sums, gradients, strict=True)]
+            if sums
+            else list(gradients)
+        )
+    return torch.stack(values).sum(), sums
+
+
+class _Differentiated(torch.autograd.Function):
+    """A loss whose gradients are computed together with it."""
 
     @staticmethod
-    def forward(ctx: Any, losses: Sequence[Callable[[], Tensor]], *parameters: Tensor) -> Tensor:
-        values: list[Tensor] = []
-        sums: list[Tensor] = []
-        for compute in losses:
-            with torch.enable_grad():
-                value = compute()
-            gradients = torch.autograd.grad(value, parameters, materialize_grads=True)
-            values.append(value.detach())
-            # Not in place: two parameters may have been given one and the same gradient.
-            sums = (
-                [total + gradient for total, gradient in zip(sums, gradients, strict=True)]
-                if sums
-                else list(gradients)
-            )
-        ctx.save_for_backward(*sums)
-        return torch.stack(values).sum()
+    def forward(
+        ctx: Any, compute: Callable[[], tuple[Tensor, Sequence[Tensor]]], *parameters: Tensor
+    ) -> Tensor:
+        loss, gradients = compute()
+        ctx.save_for_backward(*gradients)
+        return loss
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        return None, *(total * gradients[0] for total in ctx.saved_tensors)
+        return None, *torch._foreach_mul(list(ctx.saved_tensors), gradients[0])

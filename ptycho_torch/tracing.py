@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch.optim import Optimizer
 
+from ptycho_torch.cuda_graph import Recording
 from ptycho_torch.data.dataset import Batch
 from ptycho_torch.exact.digest import little_endian_bytes
 from ptycho_torch.exact.norm import gradient_norm
@@ -30,6 +32,8 @@ __all__ = [
 
 WEIGHTS_EVERY = 10
 """Optimizer steps between two digests of all weights."""
+_WEIGHTS_EVERY_ON_CARD = 100
+"""The same on a graphics card, whose steps are shorter than a digest."""
 
 
 class TraceFile(Callback):
@@ -47,15 +51,27 @@ class TraceFile(Callback):
         self._rate = math.nan
         self._state = ""
         self._names: list[str] | None = None
+        self._sums: Recording[torch.Tensor] | None = None
+        self._data: Future[str] | None = None
+        self._aside = ThreadPoolExecutor(1, thread_name_prefix="trace")
 
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Batch, batch_idx: int
     ) -> None:
         """Sum up the weights and the optimizer's slots with which the batch begins."""
+        if batch.index.is_cuda:
+            self._data = self._aside.submit(batch_digest, batch)
+        if self._sums is not None:
+            self._state = pack_sums(_whole_numbers(self._sums.replay()))
+            return
         named = list(named_state(pl_module, trainer.optimizers[0]))
-        self._state = pack_sums(tensor_sums(value for _, value in named))
+        values = [value for _, value in named]
+        self._state = pack_sums(tensor_sums(values))
         # The optimizer makes its slots in its first step; from then on the names stay.
-        self._names = [name for name, _ in named] if trainer.global_step <= 1 else None
+        is_settled = trainer.global_step > 1
+        self._names = None if is_settled else [name for name, _ in named]
+        if is_settled and batch.index.is_cuda:
+            self._sums = Recording(lambda: _sums(values))
 
     def on_before_optimizer_step(
         self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
@@ -72,12 +88,13 @@ class TraceFile(Callback):
             raise TypeError("a trace needs the loss of every batch")
         has_stepped, self._gradient = self._gradient, None
         step = trainer.global_step
-        strides = has_stepped is not None and step % WEIGHTS_EVERY == 0
+        stride = _WEIGHTS_EVERY_ON_CARD if batch.index.is_cuda else WEIGHTS_EVERY
+        strides = has_stepped is not None and step % stride == 0
         line = TraceLine(
             step=step,
             epoch=trainer.current_epoch,
             batch=batch_idx,
-            data=batch_digest(batch),
+            data=batch_digest(batch) if self._data is None else self._data.result(),
             loss=batch_loss(trainer, outputs).hex(),
             gradient=None if has_stepped is None else has_stepped.hex(),
             rate=None if has_stepped is None else self._rate.hex(),
@@ -120,8 +137,16 @@ def tensor_sums(tensors: Iterable[torch.Tensor]) -> list[int]:
     This is no digest: it does not tell one order of the numbers from another. It finds every changed bit, and
     it is read off all the state before every batch, for which a digest would take too long.
     """
-    sums = [_words(tensor).sum(dtype=torch.int64) for tensor in tensors]
-    return [one % 2**64 for one in torch.stack(sums).tolist()] if sums else []
+    found = list(tensors)
+    return _whole_numbers(_sums(found)) if found else []
+
+
+def _sums(tensors: Iterable[torch.Tensor]) -> torch.Tensor:
+    return torch.stack([_words(tensor).sum(dtype=torch.int64) for tensor in tensors])
+
+
+def _whole_numbers(sums: torch.Tensor) -> list[int]:
+    return [one % 2**64 for one in sums.tolist()]
 
 
 def _words(tensor: torch.Tensor) -> torch.Tensor:

@@ -144,6 +144,7 @@ def train_with_lightning(
         datamodule.set_position(continuation.epoch, continuation.batch)
     best, callbacks = _callbacks(payload, output, report, should_stop, cadence, continuation)
     if examine is not None:
+        module.is_recorded = False  # a replay calls no hook
         callbacks.append(BatchExamination(*examine))  # after the trace, which then holds that batch too
     trainer = build_trainer(
         payload.execution_config,

@@ -18,5 +18,8 @@ def gradient_norm(parameters: Iterable[torch.nn.Parameter]) -> float:
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if not gradients:
         return 0.0
+    if gradients[0].is_cuda:  # where each of so many calls would cost more than what it computes
+        norms: list[float] = torch.stack(torch._foreach_norm(gradients, 2, torch.float64)).tolist()
+        return math.sqrt(sum(norm * norm for norm in norms))
     squares: list[float] = torch.stack([gradient.double().square().sum() for gradient in gradients]).tolist()
     return math.sqrt(sum(squares))
