@@ -2,7 +2,8 @@
 
 ``python -m benchmarks.quality --data-dir FOLDER [CASE ...]`` runs the named cases (all by default) under the
 environment of the ``portable`` profile, one thread, and prints one table. ``--image FILE`` starts each case
-from the network's image of a run (its ``products/reconstruction.npz``) besides.
+from the network's image of a run (its ``products/reconstruction.npz``) besides. ``--plot FILE`` draws figure
+against time, beside what pty-chi's LSQML reached.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import argparse
 import os
 import sys
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +41,40 @@ CASES: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     ),
 }
 SHOWN = ("phase_ssim", "r_factor", "half_bit_resolution_px")
+LSQML: Mapping[str, Sequence[tuple[float, float]]] = {
+    "leaves-1e9": ((14.5, 0.92), (36.0, 0.955)),
+    "star": ((17.0, 0.184), (35.0, 0.165), (53.0, 0.161)),
+}
+"""CPU-seconds and figure of pty-chi 2.2.0 on the same files, as measured elsewhere."""
+
+LSQML_ENDS_AT: Mapping[str, float] = {"leaves-1e4": 0.81, "star-3-modes": 0.144}
+"""Where it ends, of the cases of which no time is known."""
 
 
-def measure(case: str, folder: Path, passes: int, image: Path | None) -> str:
-    """Refine one case for so many passes and return its row."""
+@dataclass(frozen=True)
+class Row:
+    """One refinement: what it started from, its passes, its CPU-seconds and what came of it."""
+
+    case: str
+    start: str
+    passes: int
+    cpu_seconds: float
+    figures: Mapping[str, float]
+
+    def __str__(self) -> str:
+        cells = "  ".join(
+            f"{self.figures[name]:7.4f}" if name in self.figures else "      -" for name in SHOWN
+        )
+        return f"{self.case:<14}{self.start:<9}{self.passes:>6}  {self.cpu_seconds:>11.1f}  {cells}"
+
+    @property
+    def figure(self) -> float:
+        """The phase's SSIM where there is a truth, else the R-factor."""
+        return self.figures["r_factor" if self.case.startswith("star") else "phase_ssim"]
+
+
+def measure(case: str, folder: Path, passes: int, image: Path | None) -> Row:
+    """Refine one case for so many passes."""
     import torch
 
     from ptycho_torch.readers import read_scan
@@ -69,9 +102,32 @@ def measure(case: str, folder: Path, passes: int, image: Path | None) -> str:
         network_image=b"" if image is None else image.read_bytes(),
         report=note,
     )
-    figures = [made.metrics.get(f"refined_{figure}") for figure in SHOWN]
-    cells = "  ".join("      -" if value is None else f"{value:7.4f}" for value in figures)
-    return f"{case:<14}{config.start:<9}{passes:>6}  {spent[passes - 1]:>11.1f}  {cells}"
+    found = {name: made.metrics[f"refined_{name}"] for name in SHOWN if f"refined_{name}" in made.metrics}
+    return Row(case, config.start, passes, spent[passes - 1], found)
+
+
+def plot(rows: Sequence[Row], file: Path) -> None:
+    """Draw every case's figure against the CPU-seconds that it took."""
+    from matplotlib.figure import Figure
+
+    cases = list(dict.fromkeys(row.case for row in rows))
+    sheet = Figure(figsize=(4.2 * len(cases), 3.6), layout="constrained")
+    for place, case in enumerate(cases):
+        axes = sheet.add_subplot(1, len(cases), place + 1)
+        for start in dict.fromkeys(row.start for row in rows if row.case == case):
+            points = sorted(
+                (row.cpu_seconds, row.figure) for row in rows if (row.case, row.start) == (case, start)
+            )
+            axes.plot(*zip(*points, strict=True), "o-", label=f"refined, {start} start")
+        if case in LSQML:
+            axes.plot(*zip(*LSQML[case], strict=True), "s--", color="grey", label="pty-chi, LSQML")
+        else:
+            axes.axhline(LSQML_ENDS_AT[case], linestyle="--", color="grey", label="pty-chi, LSQML, its end")
+        axes.set(xlabel="CPU-seconds", title=case)
+        axes.set_ylabel("R-factor" if case.startswith("star") else "phase SSIM")
+        axes.grid(visible=True, alpha=0.3)
+        axes.legend(fontsize="small")
+    sheet.savefig(file, dpi=110)
 
 
 def main() -> None:
@@ -83,6 +139,7 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, default=os.environ.get("HARNESS_DATA"))
     parser.add_argument("--passes", type=int, nargs="+", default=[20])
     parser.add_argument("--image", type=Path)
+    parser.add_argument("--plot", type=Path)
     given = parser.parse_args()
     if given.data_dir is None or (unknown := sorted(set(given.cases) - set(CASES))):
         parser.error(
@@ -97,10 +154,14 @@ def main() -> None:
             sys.executable, [sys.executable, "-m", "benchmarks.quality", *sys.argv[1:]], os.environ | wanted
         )
     print(f"{'case':<14}{'start':<9}{'passes':>6}  {'CPU-seconds':>11}  " + "  ".join(SHOWN), flush=True)
+    rows = []
     for case in given.cases:
         for passes in given.passes:
             for image in {None, given.image}:
-                print(measure(case, Path(given.data_dir), passes, image), flush=True)
+                rows.append(measure(case, Path(given.data_dir), passes, image))
+                print(rows[-1], flush=True)
+    if given.plot is not None:
+        plot(rows, given.plot)
 
 
 if __name__ == "__main__":

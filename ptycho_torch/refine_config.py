@@ -55,7 +55,7 @@ class RefineConfig:
     start: Literal["network", "flat"] = "network"
     object_rate: PositiveFloat = 0.6
     probe_rate: PositiveFloat = 0.6
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.7
     last_rate: Annotated[float, Field(gt=0, le=1)] = 0.1
     weight_floor: Annotated[float, Field(gt=0, le=1)] = 0.05
     probe: bool = False
