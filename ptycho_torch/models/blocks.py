@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from ptycho_torch.models.gate import AttentionGate
 
 __all__ = ["DecoderBlock", "EncoderBlock", "UpsamplingConvolution", "convolution"]
+
+_PARITIES = ((0, 0), (0, 1), (1, 0), (1, 1))
+"""Of a row and a column of the large image: even is 0, odd is 1."""
 
 
 class UpsamplingConvolution(nn.Conv2d):
@@ -30,18 +36,56 @@ class UpsamplingConvolution(nn.Conv2d):
 
     def forward(self, input: Float[Tensor, "B F H W"]) -> Float[Tensor, "B G H2 W2"]:
         """Return the convolution of the image of twice the side."""
-        height, width = input.shape[-2:]
         rows = torch.tensordot(self.fold, self.weight, dims=([2], [2]))
         kernels = torch.tensordot(self.fold, rows, dims=([2], [4]))  # [parity, 2, parity, 2, G, F]
         kernels = kernels.permute(0, 2, 4, 5, 3, 1)
         bias = None if self.bias is None else self.bias.repeat(4)
         both = F.conv2d(input, kernels.flatten(0, 2), bias, padding=1)
-        pixels = both.permute(0, 2, 3, 1).reshape(-1, height + 1, width + 1, 2, 2, self.out_channels)
-        lines = [
-            torch.stack([pixels[:, a : a + height, b : b + width, b, a] for b in (0, 1)], dim=3)
-            for a in (0, 1)
-        ]
-        return torch.stack(lines, dim=2).flatten(3, 4).flatten(1, 2).permute(0, 3, 1, 2)
+        large: Tensor = _Interleave.apply(both)  # type: ignore[no-untyped-call]
+        return large
+
+
+class _Interleave(torch.autograd.Function):
+    """Put the outputs of four kernels, [B, 4 G, H + 1, W + 1], between each other's rows and columns.
+
+    Every number is moved once, forward and backward; torch's own backward pass of the same slices fills and
+    adds up four arrays of the whole size.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, both: Tensor) -> Tensor:
+        batch, channels = both.shape[0], both.shape[1] // 4
+        height, width = both.shape[2] - 1, both.shape[3] - 1
+        # No view of anything, so that it may be changed in place.
+        large = torch.empty(
+            (batch, channels, 2 * height, 2 * width),
+            dtype=both.dtype,
+            device=both.device,
+            memory_format=torch.channels_last,
+        )
+        for into, taken in zip(_quarters(large), _shifted(both.permute(0, 2, 3, 1)), strict=True):
+            into.copy_(taken)
+        return large
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        batch, channels, height, width = gradients[0].shape
+        both = gradients[0].new_zeros(batch, height // 2 + 1, width // 2 + 1, 4 * channels)
+        for into, taken in zip(_shifted(both), _quarters(gradients[0]), strict=True):
+            into.copy_(taken)
+        return both.permute(0, 3, 1, 2)
+
+
+def _quarters(large: Tensor) -> list[Tensor]:
+    pixels = large.permute(0, 2, 3, 1)
+    return [pixels[:, row::2, column::2] for row, column in _PARITIES]
+
+
+def _shifted(both: Tensor) -> list[Tensor]:
+    height, width = both.shape[1] - 1, both.shape[2] - 1
+    pixels = both.view(*both.shape[:3], 2, 2, -1)
+    return [pixels[:, row : row + height, column : column + width, column, row] for row, column in _PARITIES]
 
 
 def convolution(
