@@ -2,34 +2,18 @@
 
 from __future__ import annotations
 
-import os
-import re
-import shutil
-import subprocess
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from tests.mutating import Mutation, copy_with, python_in
+
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).resolve().parents[1]
 LAYERS = "tests/torch/test_layers.py"
 FACTORY = "tests/torch/test_config_factory.py"
 STORE = "tests/harness/test_store.py"
 RUN = "tests/harness/test_run.py"
-
-
-@dataclass(frozen=True)
-class Mutation:
-    """An error: where it is put, the text that makes room for it (a pattern), and who must notice it."""
-
-    name: str
-    file: str
-    pattern: str
-    replacement: str
-    caught_by: tuple[str, ...]
 
 
 def swapped(one: str, other: str, *tests: str) -> Mutation:
@@ -139,22 +123,8 @@ MUTATIONS = (
 
 @pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.name)
 def test_the_error_is_caught(mutation: Mutation, tmp_path: Path) -> None:
-    for folder in ("harness", "ptycho_torch", "tests", "docs"):
-        ignored = shutil.ignore_patterns("__pycache__", ".*")
-        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=ignored)
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    path = tmp_path / mutation.file
-    text, count = re.subn(mutation.pattern, mutation.replacement, path.read_text(), flags=re.DOTALL)
-    assert count == 1, f"{mutation.file} has no place, or more than one, for the error: {mutation.pattern}"
-    path.write_text(text)
+    copy_with(mutation, tmp_path)
     for test in mutation.caught_by:
-        done = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", test],
-            cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(tmp_path), "HYPOTHESIS_STORAGE_DIRECTORY": str(tmp_path)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = python_in(tmp_path, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", test)
         assert done.returncode == 1, f"{test} lets it pass:\n{done.stdout}{done.stderr}"
         assert "1 failed" in done.stdout, done.stdout
