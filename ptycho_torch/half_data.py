@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -50,17 +51,23 @@ def correlate_halves(
     *,
     counts_per_amplitude: float,
     seed: int,
+    probe: NDArray[np.complex64] | None = None,
     report: Callable[[Pass, int], None] = lambda done, total: None,
 ) -> HalfData:
     """Refine each half of the frames by itself and correlate the two images.
 
-    Both begin with an object of one value and the scan's own probe, whatever ``config.start`` says: an image
-    that has seen all frames would make the halves agree where they need not.
+    Both begin with an object of one value, whatever ``config.start`` says: an image that has seen all frames
+    would make the halves agree where they need not. A half is divided into half as
+    many batches, so that each batch holds as many frames as in a refinement of all: on fewer the steps
+    become too long, are taken back, and the halves end farther from their frames than the whole does.
 
     Parameters
     ----------
     scan
         The frames; which of them go to which half is drawn from the seed.
+    probe
+        Modes that both halves hold fixed, such as those that all frames have led to: only the objects are
+        independent then, and no error of the probe is seen. None begins each half with the scan's own probe.
     config, counts_per_amplitude, seed, report
         As in :func:`ptycho_torch.refinement.refine`.
 
@@ -69,6 +76,12 @@ def correlate_halves(
     van Heel & Schatz, J. Struct. Biol. 151, 250 (2005).
     """
     order = generator(seed, "half data").permutation(scan.n_frames)
+    config = dataclasses.replace(config, batches=max(1, config.batches // 2))
+    if probe is not None:
+        scan, config = (
+            dataclasses.replace(scan, probe=probe),
+            dataclasses.replace(config, probe=False, modes=1),
+        )
     first, second = (
         refine(
             scan,

@@ -47,6 +47,10 @@ class RefineConfig:
         Passes before the probe is first moved.
     half_data
         Besides, refine each half of the frames by itself, from a flat object, and correlate the two.
+    half_data_probe
+        ``own``: each half begins with the data's own probe, and refines it where `probe` says so; ``whole``:
+        both hold the probe fixed that all frames have led to. Then only the objects are independent, and an
+        error of the probe, which both share, is not seen.
     """
 
     passes: PositiveInt = 20
@@ -62,3 +66,4 @@ class RefineConfig:
     modes: Annotated[int, Field(ge=1, le=16)] = 1
     probe_after: NonNegativeInt = 1
     half_data: bool = False
+    half_data_probe: Literal["own", "whole"] = "own"

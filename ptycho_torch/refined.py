@@ -98,7 +98,12 @@ def refine_scan(
     files = {"refined.npz": reconstruction_file(refined.image, judged), "passes.csv": _table(refined.passes)}
     if config.half_data:
         halves = correlate_halves(
-            scan, config, counts_per_amplitude=counts_per_amplitude, seed=seed, report=reported
+            scan,
+            config,
+            counts_per_amplitude=counts_per_amplitude,
+            seed=seed,
+            probe=refined.probe if config.half_data_probe == "whole" else None,
+            report=reported,
         )
         metrics |= halves.figures
         files["half_data.csv"] = _curve(halves)

@@ -38,11 +38,11 @@ def scan(symmetric: Scan) -> Scan:
     assert symmetric.object is not None
     assert symmetric.mask is not None
     side = np.linspace(-1, 1, symmetric.side_px)
-    shade = np.exp(1j * (2.5 * side[:, None] + side[None, :] ** 2)) * (1 + 0.7 * side[None, :] * side[:, None] ** 2)
-    probe = (symmetric.probe * shade * (1 + 0.5 * side[None, :])).astype(np.complex64)
-    counts, _ = simulate_frames(
-        symmetric.object, probe, symmetric.corners_px, 1e6, np.random.default_rng(3)
+    shade = np.exp(1j * (2.5 * side[:, None] + side[None, :] ** 2)) * (
+        1 + 0.7 * side[None, :] * side[:, None] ** 2
     )
+    probe = (symmetric.probe * shade * (1 + 0.5 * side[None, :])).astype(np.complex64)
+    counts, _ = simulate_frames(symmetric.object, probe, symmetric.corners_px, 1e6, np.random.default_rng(3))
     frames = np.sqrt(np.stack(list(counts))).astype(np.float32) * symmetric.mask
     return replace(symmetric, probe=probe, diffraction=frames)
 
@@ -75,7 +75,9 @@ PLANTED = {
     "the detector transposed": detector_transposed,
     "the object transposed": object_transposed,
     "the detector's rows reversed": rows_reversed,
-    "xcoords and ycoords exchanged and the detector transposed": lambda scan: detector_transposed(exchanged(scan)),
+    "xcoords and ycoords exchanged and the detector transposed": lambda scan: detector_transposed(
+        exchanged(scan)
+    ),
 }
 
 
@@ -89,7 +91,9 @@ def test_a_scan_that_is_right_is_explained_best_as_it_is_read(scan: Scan) -> Non
 
 @pytest.mark.parametrize("planted", PLANTED)
 def test_what_is_turned_is_named(scan: Scan, planted: str) -> None:
-    with pytest.raises(DataError, match=rf"as they are read, but of 0\.0\d+ with {planted}: correct the file"):
+    with pytest.raises(
+        DataError, match=rf"as they are read, but of 0\.0\d+ with {planted}: correct the file"
+    ):
         refuse_misoriented(PLANTED[planted](scan))
 
 
@@ -103,24 +107,32 @@ def test_what_is_turned_is_named(scan: Scan, planted: str) -> None:
 def test_a_symmetric_probe_cannot_tell_two_cases_apart_and_both_are_named(
     symmetric: Scan, planted: str, also: str
 ) -> None:
-    with pytest.raises(DataError, match=f"with {planted} or with {also}, which these frames cannot tell apart"):
+    with pytest.raises(
+        DataError, match=f"with {planted} or with {also}, which these frames cannot tell apart"
+    ):
         refuse_misoriented(PLANTED[planted](symmetric))
 
 
 class TestWithAReference:
     def test_the_scan_may_stand_on_another_grid(self, scan: Scan) -> None:
-        moved = replace(scan, corners_px=scan.corners_px + MOVED_PX, object=None, probe=np.ones_like(scan.probe))
+        moved = replace(
+            scan, corners_px=scan.corners_px + MOVED_PX, object=None, probe=np.ones_like(scan.probe)
+        )
         assert orientation_r_factors(moved, scan)[AS_READ] < 0.1
         refuse_misoriented(moved, scan)
 
     def test_coordinates_that_the_scan_alone_has_exchanged_are_named(self, scan: Scan) -> None:
         moved = replace(exchanged(scan), corners_px=scan.corners_px[:, ::-1] + MOVED_PX, object=None)
-        with pytest.raises(DataError, match=r"but of 0\.0\d+ with xcoords and ycoords exchanged: correct the file"):
+        with pytest.raises(
+            DataError, match=r"but of 0\.0\d+ with xcoords and ycoords exchanged: correct the file"
+        ):
             refuse_misoriented(moved, scan)
 
     def test_coordinates_exchanged_in_both_are_named(self, scan: Scan) -> None:
         wrong = exchanged(scan)
-        with pytest.raises(DataError, match="with xcoords and ycoords exchanged here and in the reference: correct"):
+        with pytest.raises(
+            DataError, match="with xcoords and ycoords exchanged here and in the reference: correct"
+        ):
             refuse_misoriented(replace(wrong, corners_px=wrong.corners_px + MOVED_PX), wrong)
 
     def test_a_detector_that_is_transposed_is_named(self, scan: Scan) -> None:

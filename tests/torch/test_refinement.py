@@ -21,7 +21,7 @@ from ptycho_torch.misfits import DARK_AMPLITUDE, MISFITS
 from ptycho_torch.products import reconstruction_file
 from ptycho_torch.readers.scan import Scan
 from ptycho_torch.refine_config import RefineConfig
-from ptycho_torch.refine_record import DivergenceError, Refined
+from ptycho_torch.refine_record import DivergenceError, Pass, Refined
 from ptycho_torch.refined import PREFIX, refine_scan
 from ptycho_torch.refinement import MOST_TAKEN_BACK, RISE, refine
 from ptycho_torch.simulate_config import DeadLeaves, RasterScan, SimulateConfig
@@ -181,6 +181,33 @@ def test_halves_of_the_data_agree_down_to_some_detail() -> None:
     assert figures["half_bit_resolution_px"] <= coarse.figures["half_bit_resolution_px"]
 
 
+def test_a_half_takes_batches_of_as_many_frames_as_the_whole() -> None:
+    seen: list[tuple[int, int]] = []
+
+    def noted(one: Pass, total: int) -> None:
+        seen.append((one.number, one.batches))
+
+    for batches in (6, 1):
+        config = RefineConfig(passes=1, batches=batches)
+        correlate_halves(simulated(), config, counts_per_amplitude=1.0, seed=0, report=noted)
+    assert seen == [(1, 3), (1, 3), (1, 1), (1, 1)]
+
+
+def test_halves_that_hold_the_true_probe_agree_further_than_halves_that_have_a_wrong_one() -> None:
+    scan = simulated()
+    rows = np.linspace(-1, 1, scan.side_px)[:, None]
+    wrong = dataclasses.replace(scan, probe=(scan.probe * np.exp(4j * rows**2)).astype(np.complex64))
+    config = RefineConfig(passes=6, batches=6, probe=True, modes=2)
+    held, own = (
+        correlate_halves(wrong, config, counts_per_amplitude=1.0, seed=0, probe=probe).figures
+        for probe in (scan.probe, None)
+    )
+    assert held["half_bit_resolution_px"] < own["half_bit_resolution_px"]
+    known = RefineConfig(passes=6, batches=6)
+    again = correlate_halves(scan, known, counts_per_amplitude=1.0, seed=0).figures
+    assert held == again
+
+
 @pytest.fixture(scope="module")
 def network_image() -> bytes:
     scan = simulated()
@@ -211,6 +238,29 @@ def test_the_figures_and_files_of_a_refined_image_are_its_own(network_image: byt
     assert len(found.files["passes.csv"].splitlines()) == 5
     with np.load(io.BytesIO(found.files["refined.npz"])) as stored:
         assert np.array_equal(stored["object"], found.image.object)
+
+
+def test_the_halves_hold_the_probe_of_the_whole_when_it_is_asked_for(network_image: bytes) -> None:
+    whole, own = (
+        refine_scan(
+            simulated(),
+            RefineConfig(passes=2, batches=4, probe=True, half_data=True, half_data_probe=probe),  # type: ignore[arg-type]
+            counts_per_amplitude=1.0,
+            seed=0,
+            network_image=network_image,
+        )
+        for probe in ("whole", "own")
+    )
+    assert whole.files["refined.npz"] == own.files["refined.npz"]
+    assert whole.files["half_data.csv"] != own.files["half_data.csv"]
+    with np.load(io.BytesIO(whole.files["refined.npz"])) as stored:
+        config = RefineConfig(passes=2, batches=4)
+        expected = correlate_halves(
+            simulated(), config, counts_per_amplitude=1.0, seed=0, probe=stored["probe"]
+        )
+    assert whole.metrics["refined_half_bit_resolution_px"] == expected.figures["half_bit_resolution_px"]
+    rows = [float(line.split(",")[1]) for line in whole.files["half_data.csv"].decode().splitlines()[1:]]
+    assert rows == expected.curve.correlation.tolist()
 
 
 def test_a_refinement_starts_where_it_is_told(network_image: bytes) -> None:
