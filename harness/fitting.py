@@ -9,13 +9,14 @@ from harness.errors import Problem
 from ptycho_torch.demand import check_demand, held_out_frames
 from ptycho_torch.errors import DataError
 from ptycho_torch.headers import ScanHeader
+from ptycho_torch.layers import DEFAULT_LAYERS
 
 if TYPE_CHECKING:
     from harness.sources import FoundScan
     from harness.spec import RunSpec
     from ptycho_torch.payloads import TrainingPayload
 
-__all__ = ["misfits", "open_positions"]
+__all__ = ["assumed", "misfits", "open_positions"]
 
 _WIDEST_GROUP = 4
 """Frames of a group lie at most this many frame sides apart; they should overlap, after all."""
@@ -39,6 +40,22 @@ def open_positions(header: ScanHeader, positions: str) -> str | None:
         f"{header.name} does not state what its positions point at, so {positions} is assumed: a patch's "
         f"corner is {corners[positions]}; with data.positions: {other} it is {corners[other]}"
     )
+
+
+def assumed(payload: TrainingPayload, header: ScanHeader) -> list[str]:
+    """Say what was assumed of the scan to train on, because neither it nor the spec says so.
+
+    Parameters
+    ----------
+    payload
+        The configurations as resolved.
+    header
+        The scan's header.
+    """
+    if payload.origins["data.positions"].layer not in DEFAULT_LAYERS:
+        return []
+    note = open_positions(header, payload.data.positions)
+    return [] if note is None else [note]
 
 
 def misfits(spec: RunSpec, payload: TrainingPayload, found: Mapping[str, FoundScan]) -> list[Problem]:

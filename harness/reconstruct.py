@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import Problem, SpecError, UserError
-from harness.manifest import CheckpointRecord, DamagedError
+from harness.manifest import CheckpointRecord
 from harness.probing import probe_container, probe_execution, probe_profile
 from harness.resolve import own_leaves, resolved_run
 from harness.run import Job
 from harness.run_sources import CheckpointSource, FileSource, Source
 from harness.sources import FoundScan, find_scan
 from harness.spec import RunSpec, spec_of_options
-from harness.store import file_digest
+from harness.trained import kept_network
 from ptycho_torch.config_factory import create_inference_payload
 from ptycho_torch.errors import ConfigError
 from ptycho_torch.layers import Value
@@ -119,15 +119,7 @@ def _checkpoint(trained: Recorded) -> CheckpointRecord:
         raise UserError(
             f"{trained.path.name} trained nothing, it used {run.name} of another run: name that run"
         )
-    kept = next((one for one in trained.manifest.checkpoints if one.path == _LAST), None)
-    if kept is None:
-        raise UserError(
-            f"{trained.path.name} ({trained.manifest.status}) kept no {_LAST}: name one that has trained"
-        )
-    path = trained.path / kept.path
-    if not path.is_file() or file_digest(path) != kept.sha256:
-        raise DamagedError(f"{path} is missing or damaged: its sha256 is not the manifest's")
-    return kept
+    return kept_network(trained.path, trained.manifest)
 
 
 def _payload(

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
-from harness.run_sources import CheckpointSource, FileSource
-from harness.worker_inputs import checked_input, scan_facts
-from ptycho_torch.errors import CheckpointError
-from ptycho_torch.exact.checkpoint_io import DurableCheckpointIO
+from harness.run_sources import FileSource
+from harness.worker_inputs import checked_input, read_network, scan_facts
 from ptycho_torch.exact.digest import tensor_digest
 from ptycho_torch.exact.torch_seeding import seed_everything
 from ptycho_torch.inference import with_trained_probe
@@ -46,7 +44,7 @@ def reconstruct(worker: Worker, resolved: ResolvedRun, payload: InferencePayload
         worker.prepare(resolved)
         seed_everything(resolved.seed)
         scan = _read_scan(worker.run_dir, resolved, hold_in(store))
-        checkpoint = _read_checkpoint(worker.run_dir, resolved)
+        checkpoint = read_network(worker.run_dir, resolved, "model")
         scaling = trained_scaling(checkpoint, scan)
         module = PtychoModule.from_checkpoint(checkpoint, execution)
         module = module.to("cuda" if execution.accelerator == "cuda" else "cpu")
@@ -116,13 +114,3 @@ def _read_scan(run_dir: Path, resolved: ResolvedRun, hold: Hold) -> Scan:
     return read_scan(
         path, format=source.header.format, positions=source.positions, units=source.units, hold=hold
     )
-
-
-def _read_checkpoint(run_dir: Path, resolved: ResolvedRun) -> dict[str, Any]:
-    source = resolved.sources["model"]
-    if not isinstance(source, CheckpointSource):
-        raise HarnessError(f"a reconstruction needs a trained network, not a {source.kind}")
-    checkpoint = DurableCheckpointIO().load_checkpoint(checked_input(run_dir, resolved, "model"))
-    if tensor_digest(checkpoint["state_dict"]) != source.tensor_digest:
-        raise CheckpointError(f"{source.name}: the weights of {source.run} are not those that it recorded")
-    return checkpoint

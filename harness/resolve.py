@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import Problem, SpecError
-from harness.fitting import misfits, open_positions
+from harness.fitting import assumed, misfits
 from harness.inventory import Inventory
 from harness.probing import probe_container, probe_execution, probe_profile
-from harness.resolved import REFINE, SOURCE_KEYS, Exactness, ResolvedRun
+from harness.resolved import INIT_FROM, REFINE, SOURCE_KEYS, Exactness, ResolvedRun
 from harness.run_sources import FileSource, Source
 from harness.sources import Fetch, FoundScan, find_sources, inputs_of, probe_sources
 from harness.spec import RunSpec, is_from_option
@@ -24,10 +24,11 @@ from harness.spec_blocks import (
     ProductsBlock,
     RunBlock,
 )
+from harness.trained import find_network, unfit
 from ptycho_torch.config_factory import create_training_payload
 from ptycho_torch.errors import ConfigError
 from ptycho_torch.headers import ScanHeader
-from ptycho_torch.layers import DEFAULT_LAYERS, Layer, Merged, Origin, Place, Value, merge
+from ptycho_torch.layers import Layer, Merged, Origin, Place, Value, merge
 from ptycho_torch.payloads import InferencePayload, TrainingPayload
 from ptycho_torch.refine_config import RefineConfig
 from ptycho_torch.simulate_config import KINDS, SimulateConfig
@@ -87,10 +88,13 @@ def resolve(
     accelerator, probed = probe_execution(spec, inventory)
     device = accelerator.value if accelerator.value in inventory.accelerators else "cpu"
     profile, refused = probe_profile(spec, inventory, device)
-    image, unfit = probe_container(spec, inventory)
+    image, unusable = probe_container(spec, inventory)
+    network, unknown = find_network(spec, [Path(folder) for folder in data_dirs])
     settled = {"execution.accelerator": accelerator} if accelerator.note else {}
     payload, illegal = _payload(spec, found, settled)
-    known = [*spec.problems, *problems, *probed, *refused, *unfit]
+    known = [*spec.problems, *problems, *probed, *refused, *unusable, *unknown]
+    if payload is not None and network is not None:
+        known += unfit(spec, network, payload.model)
     known += [one for one in illegal if not (_is_said(one, known) or spec.is_misspelt(one.key))]
     if known:
         raise SpecError(sorted(known, key=_position))
@@ -100,10 +104,12 @@ def resolve(
         own_leaves(spec, found, {"exactness.profile": profile, "container.image": image}),
         payload,
         sources={role: _source(spec, role, one, payload) for role, one in found.items()}
-        | probe_sources(found),
-        notes=(*notes, *_assumed(payload, found["train"])),
+        | probe_sources(found)
+        | ({} if network is None else {INIT_FROM: network.source}),
+        notes=(*notes, *assumed(payload, found["train"].header)),
     )
-    return Resolution(run, inputs_of(found))
+    inputs = inputs_of(found) | ({} if network is None else {INIT_FROM: str(network.path)})
+    return Resolution(run, inputs)
 
 
 def resolved_run(
@@ -136,13 +142,6 @@ def refinement_of(spec: RunSpec) -> tuple[RefineConfig, dict[str, Any], dict[str
     given = [{key: one[key] for key in defaults if key in one} for one in (spec.sets, spec.written)]
     own = merge([*(Layer("explicit override", one) for one in given), Layer("entry point", defaults)])
     return _block(own, REFINE, RefineConfig), dict(own.values), _without_folders(own.origins)
-
-
-def _assumed(payload: TrainingPayload, train: FoundScan) -> list[str]:
-    if payload.origins["data.positions"].layer not in DEFAULT_LAYERS:
-        return []
-    note = open_positions(train.header, payload.data.positions)
-    return [] if note is None else [note]
 
 
 def _is_said(problem: Problem, known: list[Problem]) -> bool:
@@ -289,7 +288,8 @@ def own_leaves(spec: RunSpec, found: Mapping[str, FoundScan], probed: Mapping[st
 
 
 def _bare_file(key: str, value: Value) -> Value:
-    if not key.endswith(".file") or not Path(value.value).is_absolute():
+    is_place = key.endswith(".file") or (key == INIT_FROM and value.value is not None)
+    if not is_place or not Path(value.value).is_absolute():
         return value
     return dataclasses.replace(value, value=Path(value.value).name, note="written with its absolute path")
 

@@ -20,6 +20,7 @@ from ptycho_torch.refine_config import RefineConfig
 
 __all__ = [
     "IMAGE",
+    "INIT_FROM",
     "REFINE",
     "SOURCE_KEYS",
     "Exactness",
@@ -34,6 +35,8 @@ REFINE = "products.refine"
 """The block that asks for a refined image."""
 IMAGE = "image"
 """The role of another run's image, from which a refinement starts."""
+INIT_FROM = "init_from"
+"""The key that names a network to start from, and its role."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,8 @@ class ResolvedRun(Strict):
         after training.
     sources
         Role (``train``, ``test``, ``reference``; ``scan``, ``model``) to where scan or network come from;
-        ``image`` to the image that is refined instead of a training; ``train_probe`` to the probe's file.
+        ``image`` to the image that is refined instead of a training; ``train_probe`` to the probe's file;
+        ``init_from`` to the network that the training starts from.
     own_values, own_origins
         Dotted key to value and origin, for every leaf that is the run's own and not the payload's.
     notes
@@ -112,6 +116,8 @@ class ResolvedRun(Strict):
         """Return the sha256 of everything that was decided; the names of run and files are left out."""
         decided = {key: value for key, (value, _) in self.leaves().items() if key not in _NOT_DECIDED}
         decided["container.image"] = _ANYWHERE
+        if INIT_FROM in self.sources:  # where it lay is not decided, its weights are
+            decided[INIT_FROM] = None
         data = {role: _identity(source) for role, source in self.sources.items()}
         text = json.dumps(_plain({"leaves": decided, "data": data}), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()

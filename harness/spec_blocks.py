@@ -69,12 +69,12 @@ class RunBlock:
     seed
         The one seed from which everything random is drawn.
     init_from
-        Reserved for starting from another run's weights; only null is legal.
+        A run, or a checkpoint file, whose network's weights the training starts from; null: from chance.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 42
-    init_from: None = None
+    init_from: Text | None = None
 
 
 @frozen_config

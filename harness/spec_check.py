@@ -168,8 +168,6 @@ def check_leaf(value: Any, node: Node, leaf: SpecLeaf) -> str | None:
     try:
         adapter.validate_python(value)
     except ValidationError as error:
-        if leaf.field == "init_from":
-            return "starting from another run is not supported: set init_from to null or leave it out"
         said = describe_problems("", error).problems[0].removeprefix(": ")
         if "should match pattern" in said:
             said = f"must be {_PATTERNS[leaf.field]}, not {_describe(node)}{_CURES.get(leaf.field, '')}"

@@ -27,7 +27,7 @@ from harness.reconstructing import reconstruct, reconstruct_test
 from harness.refining import refine_image_of_another_run, refine_own_image
 from harness.resolved import ResolvedRun
 from harness.store import RESOLVED, append_event, file_digest, write_durably
-from harness.worker_inputs import read_data
+from harness.worker_inputs import read_data, starting_weights
 from ptycho_torch.alignment import Aligned
 from ptycho_torch.callbacks import Progress, StopRequestedError
 from ptycho_torch.durable import sync_tree
@@ -124,6 +124,7 @@ class Worker:
                 report=self._report,
                 should_stop=lambda: self.stopped_by is not None,
                 continuation=continuation,
+                weights=None if continuation else starting_weights(self.run_dir, resolved),
                 cadence=Cadence(**vars(resolved.checkpoints)),
                 examine=batch_asked_for(self.run_dir),
             )

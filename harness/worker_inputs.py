@@ -5,11 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.run_sources import FileSource, SimulatedSource, probe_role
+from harness.errors import HarnessError
+from harness.resolved import INIT_FROM
+from harness.run_sources import CheckpointSource, FileSource, SimulatedSource, probe_role
 from harness.store import INPUTS, file_digest, read_json
 from ptycho_torch.data.simulate import simulate_scan
-from ptycho_torch.errors import DataError
+from ptycho_torch.errors import CheckpointError, DataError
 from ptycho_torch.evaluation import with_reference
+from ptycho_torch.exact.checkpoint_io import DurableCheckpointIO
+from ptycho_torch.exact.digest import tensor_digest
 from ptycho_torch.orientation import refuse_misoriented
 from ptycho_torch.readers import Scan, read_scan, scan_digest
 from ptycho_torch.simulate_config import FileProbe
@@ -17,7 +21,7 @@ from ptycho_torch.simulate_config import FileProbe
 if TYPE_CHECKING:
     from harness.resolved import ResolvedRun
 
-__all__ = ["checked_input", "read_data", "scan_facts"]
+__all__ = ["checked_input", "read_data", "read_network", "scan_facts", "starting_weights"]
 
 
 def checked_input(run_dir: Path, resolved: ResolvedRun, role: str) -> Path:
@@ -64,7 +68,7 @@ def read_data(resolved: ResolvedRun, run_dir: Path) -> tuple[dict[str, Scan], di
             file = checked_input(run_dir, resolved, probe_role(role)) if has_file else None
             scan = simulate_scan(source.simulate, probe_file=file)
             digest = scan_digest(scan)
-        else:  # an image is no scan, nor is a probe
+        else:  # an image is no scan, nor is a probe or a network
             continue
         scans[role] = scan
         facts[role] = {"sha256": digest, **scan_facts(scan)}
@@ -73,3 +77,31 @@ def read_data(resolved: ResolvedRun, run_dir: Path) -> tuple[dict[str, Scan], di
     if "reference" in scans:
         with_reference(scans["train"], scans["reference"])  # what does not belong together is not trained on
     return scans, facts
+
+
+def read_network(run_dir: Path, resolved: ResolvedRun, role: str) -> dict[str, Any]:
+    """Read the checkpoint that is an input of a run: tensors and plain values, and no code.
+
+    Raises
+    ------
+    CheckpointError
+        Its weights are not those that were resolved.
+    DataError
+        It is another file by now.
+    """
+    source = resolved.sources[role]
+    if not isinstance(source, CheckpointSource):
+        raise HarnessError(f"{role} must be a trained network, not a {source.kind}")
+    checkpoint = DurableCheckpointIO().load_checkpoint(checked_input(run_dir, resolved, role))
+    if tensor_digest(checkpoint["state_dict"]) != source.tensor_digest:
+        whose = f" of {source.run}" if source.run else ""
+        raise CheckpointError(f"{source.name}: the weights{whose} are not those that were recorded")
+    return checkpoint
+
+
+def starting_weights(run_dir: Path, resolved: ResolvedRun) -> dict[str, Any] | None:
+    """Return the weights that a training starts from; None where it starts from chance."""
+    if INIT_FROM not in resolved.sources:
+        return None
+    weights: dict[str, Any] = read_network(run_dir, resolved, INIT_FROM)["state_dict"]
+    return weights

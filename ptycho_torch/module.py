@@ -229,6 +229,11 @@ class PtychoModule(pl.LightningModule):
             for gradient in gradients:
                 gradient.mul_(gradient_clip_val / norm)
 
+    def start_from(self, weights: Mapping[str, Tensor]) -> None:
+        """Take the network's weights, not what belongs to a scan, from another module's ``state_dict``."""
+        own = {name: tensor for name, tensor in weights.items() if name.startswith("generator.")}
+        self.generator.load_state_dict({name.partition(".")[2]: tensor for name, tensor in own.items()})
+
     @classmethod
     def from_checkpoint(
         cls, checkpoint: Mapping[str, Any], execution: PyTorchExecutionConfig

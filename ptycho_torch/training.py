@@ -12,6 +12,7 @@ from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator, XLAAccelerator
 from lightning.pytorch.callbacks import EarlyStopping
+from torch import Tensor
 
 from ptycho_torch.callbacks import BestCheckpoints, LastCheckpoint, MetricsFile, Progress, Reporter
 from ptycho_torch.config import PyTorchExecutionConfig
@@ -89,6 +90,7 @@ def train_with_lightning(
     report: Callable[[Progress], None] = lambda progress: None,
     should_stop: Callable[[], bool] = lambda: False,
     continuation: Continuation | None = None,
+    weights: Mapping[str, Tensor] | None = None,
     cadence: Cadence = DEFAULT_CADENCE,
     examine: tuple[int, Callable[[Mapping[str, str]], None]] | None = None,
 ) -> TrainingResult:
@@ -109,6 +111,9 @@ def train_with_lightning(
     continuation
         The state in the output folder to continue from, to the bits that the training would have had
         unbroken; None starts anew.
+    weights
+        Weights of another training's module, of which the network starts from its own; probe and scales
+        stay those of `train`. A training that is continued has no use for them.
     cadence
         How often such a state is saved. The caller removes the states when it needs them no more.
     examine
@@ -139,6 +144,8 @@ def train_with_lightning(
         scaling=datamodule.scaling,
         max_offset_px=datamodule.max_offset_px if payload.model.gridsize > 1 else None,
     )
+    if weights is not None and continuation is None:
+        module.start_from(weights)
     roll_back(output, continuation)
     if continuation is not None:
         datamodule.set_position(continuation.epoch, continuation.batch)

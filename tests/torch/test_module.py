@@ -332,6 +332,18 @@ def test_no_step_reads_memory_that_was_not_written(monkeypatch: pytest.MonkeyPat
     assert all(torch.equal(a, b) and a.isfinite().all() for a, b in pairs)
 
 
+def test_a_network_takes_the_weights_of_another_and_keeps_the_probe_and_scales_of_its_own_scan() -> None:
+    first, second = _module({"probe_trainable": True}), _module({"amplitude_level": 0.25})
+    with torch.no_grad():
+        for parameter in first.parameters():
+            parameter.add_(0.1 * torch.randn_like(parameter))
+    physics = {name: tensor.clone() for name, tensor in second.forward_model.state_dict().items()}
+    second.start_from(first.state_dict())
+    frames = _batch().input_amplitude
+    assert torch.equal(second(frames), first(frames))
+    assert all(torch.equal(physics[name], now) for name, now in second.forward_model.state_dict().items())
+
+
 def test_a_probe_of_another_size_is_refused():
     with pytest.raises(DataError, match=r"model\.N is 128"):
         PtychoModule(
