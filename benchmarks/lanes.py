@@ -6,6 +6,7 @@ Prints one line of JSON. Imports torch, and so must not be imported by the proce
 from __future__ import annotations
 
 import json
+import math
 import os
 import resource
 import sys
@@ -30,6 +31,7 @@ from ptycho_torch.exact.profile import apply_and_verify  # noqa: E402
 from ptycho_torch.headers import ScanHeader  # noqa: E402
 from ptycho_torch.inference import predict_patches, stitch_patches, synchronise  # noqa: E402
 from ptycho_torch.models.blocks import UpsamplingConvolution  # noqa: E402
+from ptycho_torch.models.winograd import TiledConvolution  # noqa: E402
 from ptycho_torch.module import PtychoModule  # noqa: E402
 from ptycho_torch.payloads import TrainingPayload  # noqa: E402
 from ptycho_torch.physics.probe import annular_probe  # noqa: E402
@@ -225,22 +227,37 @@ def flops(steps: int) -> dict[str, float]:
     """Count the network's operations per pattern, plain (as published) and as they are carried out."""
     module, _ = _module(made_up_payload(1, BATCH, "unused"), made_up_scan())
     image = torch.rand(1, 1, 64, 64)
-    ours = UpsamplingConvolution.forward
 
     def plain(layer: UpsamplingConvolution, small: torch.Tensor) -> torch.Tensor:
         large = F.interpolate(small, scale_factor=2, mode="nearest")
         return F.conv2d(large, layer.weight, layer.bias, padding=1)
 
-    counted = {}
-    for name, forward in (("done", ours), ("plain", plain)):
-        UpsamplingConvolution.forward = forward  # type: ignore[method-assign, assignment]
-        with FlopCounterMode(display=False) as predicting, torch.no_grad():
-            module.predict_patches(image)
-        with FlopCounterMode(display=False) as training:
-            module.predict_patches(image).abs().sum().backward()
-        counted[f"predict_{name}"] = predicting.get_total_flops() / 1e9
-        counted[f"train_{name}"] = training.get_total_flops() / 1e9
-    return counted
+    counted = _count("done", module, image)
+    UpsamplingConvolution.forward = plain  # type: ignore[method-assign, assignment]
+    TiledConvolution.forward = torch.nn.Conv2d.forward  # type: ignore[method-assign]
+    return counted | _count("plain", module, image)
+
+
+def _count(name: str, module: PtychoModule, image: torch.Tensor) -> dict[str, float]:
+    with FlopCounterMode(display=False, custom_mapping=_PRODUCTS) as predicting, torch.no_grad():
+        module.predict_patches(image)
+    with FlopCounterMode(display=False, custom_mapping=_PRODUCTS) as training:
+        module.predict_patches(image).abs().sum().backward()
+    return {
+        f"predict_{name}": predicting.get_total_flops() / 1e9,
+        f"train_{name}": training.get_total_flops() / 1e9,
+    }
+
+
+def _product_operations(_left: Any, right: Any, *_others: Any, out_shape: Any, **_named: Any) -> int:
+    return 2 * math.prod(out_shape) * math.prod(right[1:])
+
+
+_PRODUCTS = {
+    torch.ops.aten.mkldnn_convolution: _product_operations,
+    torch.ops.mkldnn._linear_pointwise: _product_operations,
+}
+"""Operations that torch's counter does not know, and how many they carry out."""
 
 
 LANES: dict[str, Callable[[int], dict[str, float]]] = {

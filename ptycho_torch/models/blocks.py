@@ -11,6 +11,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from ptycho_torch.models.gate import AttentionGate
+from ptycho_torch.models.winograd import TiledConvolution
 
 __all__ = ["DecoderBlock", "EncoderBlock", "UpsamplingConvolution", "convolution"]
 
@@ -102,7 +103,7 @@ def convolution(
     is_upsampling
         Double the side of the image first.
     """
-    kind = UpsamplingConvolution if is_upsampling else nn.Conv2d
+    kind = UpsamplingConvolution if is_upsampling else TiledConvolution
     layer = kind(inputs, outputs, 3, padding=1)
     if std is None:
         nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")

@@ -2,7 +2,7 @@
 
     python -m tests.proof.portable_training FOLDER CASE...
 
-A case is ``loss:gridsize``, or one of the mutations ``root`` and ``loop``, or ``operations``.
+A case is ``loss:gridsize``, or one of the mutations ``root`` and ``loop``, or ``operations``, or ``tiles``.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from ptycho_torch.config_factory import create_training_payload
 from ptycho_torch.exact.digest import optimizer_digest, tensor_digest
 from ptycho_torch.exact.profile import apply_and_verify
 from ptycho_torch.headers import ScanHeader
+from ptycho_torch.models.winograd import TiledConvolution
 from ptycho_torch.trace import TRACE, read_trace
 from ptycho_torch.training import train_with_lightning
 from tests.torch.made_up_scans import make_scan
@@ -91,6 +92,21 @@ def operations() -> dict[str, str]:
     return {name: tensor_digest({"": example(values)}) for name, example in VENDOR_DEPENDENT.items()}
 
 
+def tiles() -> dict[str, str]:
+    """Digest large convolutions with all their gradients, which no network of n_filters_scale 1 has."""
+    found: dict[str, str] = {}
+    for batch, inputs, outputs, side in ((2, 64, 128, 32), (1, 64, 64, 64)):
+        torch.manual_seed(side)
+        layer = TiledConvolution(inputs, outputs)
+        image = torch.randn(batch, inputs, side, side).to(memory_format=torch.channels_last).requires_grad_()
+        convolved = layer(image)
+        way = convolved.grad_fn.name()
+        gradients = torch.autograd.grad(convolved.square().sum(), [image, *layer.parameters()])
+        named = zip(("value", "image", "weight", "bias"), (convolved.detach(), *gradients), strict=True)
+        found |= {f"{way} {name}": tensor_digest({"": tensor}) for name, tensor in named}
+    return found
+
+
 def main(arguments: list[str]) -> None:
     """Do the cases one after the other and print one line of JSON."""
     warnings.simplefilter("ignore")
@@ -104,6 +120,8 @@ def main(arguments: list[str]) -> None:
             found[case] = with_loop(output)
         elif case == "operations":
             found[case] = operations()
+        elif case == "tiles":
+            found[case] = tiles()
         else:
             loss, gridsize = case.split(":")
             found[case] = train(output, loss, int(gridsize), STEPS[case], object_big=case != "mae:2")

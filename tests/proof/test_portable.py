@@ -56,10 +56,10 @@ def computed(folder: Path, *cases: str, cpu: str | None = None) -> Found:
 def test_every_number_of_a_training_is_the_same_and_a_root_put_back_is_noticed(
     tmp_path: Path, tally: Tally, cpu: str
 ) -> None:
-    """Emulated processors: trainings, mutations, single operations."""
-    cases = ("operations", *MUTATIONS, *TRAININGS)
+    """Emulated processors: trainings, tiled convolutions, mutations, single operations."""
+    cases = ("operations", "tiles", *MUTATIONS, *TRAININGS)
     here, there = (computed(tmp_path / str(one), *cases, cpu=one) for one in (None, cpu))
-    for case in ("known answers", *TRAININGS):
+    for case in ("known answers", "tiles", *TRAININGS):
         tally.point(f"{cpu}, {case}", differing(there[case], here[case]))
     for mutation in MUTATIONS:
         is_noticed = there[mutation] != here[mutation]
@@ -72,8 +72,9 @@ def test_every_number_of_a_training_is_the_same_and_a_root_put_back_is_noticed(
 
 @pytest.mark.slow
 def test_a_training_and_a_root_on_another_processor_are_a_sample_of_the_proof(tmp_path: Path) -> None:
-    cases = ("poisson:1", "loop")
+    cases = ("poisson:1", "loop", "tiles")
     here, there = (computed(tmp_path / str(cpu), *cases, cpu=cpu) for cpu in (None, "Haswell"))
-    for same in ("known answers", "poisson:1"):
+    for same in ("known answers", "poisson:1", "tiles"):
         assert there[same] == here[same]
+    assert {name.partition(" ")[0] for name in here["tiles"]} == {"_TiledBackward", "_TiledWeightsBackward"}
     assert there["loop"] != here["loop"]
