@@ -95,15 +95,17 @@ def _module(payload: TrainingPayload, scan: Scan) -> tuple[PtychoModule, PtychoD
 
 
 def sgemm(steps: int) -> dict[str, float]:
-    """Return the best rate of a square matrix product."""
-    torch.set_num_threads(1)
+    """Return the best rate of a square matrix product, by processor time and by the clock."""
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     left, right = torch.randn(SGEMM_SIDE, SGEMM_SIDE), torch.randn(SGEMM_SIDE, SGEMM_SIDE)
-    product, best = torch.empty_like(left), float("inf")
+    product, best, best_wall = torch.empty_like(left), float("inf"), float("inf")
     for _ in range(3 * steps):
-        began = time.process_time()
+        began, began_wall = time.process_time(), time.monotonic()
         torch.mm(left, right, out=product)
         best = min(best, time.process_time() - began)
-    return {"gflops": 2 * SGEMM_SIDE**3 / best / 1e9}
+        best_wall = min(best_wall, time.monotonic() - began_wall)
+    work = 2 * SGEMM_SIDE**3 / 1e9
+    return {"gflops": work / best, "gflops_by_the_clock": work / best_wall}
 
 
 def train(steps: int, gridsize: int) -> dict[str, float]:
