@@ -17,7 +17,7 @@ from harness.build_id import build_id
 from harness.environment import gpus
 from harness.executors.docker import DockerExecutor
 from harness.images import connect
-from harness.store import LIFELINE
+from harness.store import LIFELINE, file_digest
 from tests.container.bait import Bait
 from tests.container.compose_kit import NEEDS_GPU, NEEDS_NO_GPU, PASSING_LABEL, golden_digests
 from tests.container.docker_kit import (
@@ -103,6 +103,22 @@ def test_a_run_made_in_a_container_is_repeated_in_the_image_it_was_made_in() -> 
         done = harness(folder, "verify", first.name)
         assert done.stdout.startswith("bitwise\n"), done.stdout + done.stderr
         assert manifest(run_folder(folder))["environment"]["image"] == identity
+
+
+def test_a_run_in_a_container_starts_from_the_weights_of_another_and_is_repeated_there() -> None:
+    with folder_of(0) as folder:
+        harness(folder, "run", "spec.yaml", "--executor", "docker")
+        before = run_folder(folder)
+        words = ("--set", f"init_from={before}", "--executor", "docker")
+        done = harness(folder, "run", "spec.yaml", *words)
+        after = run_folder(folder)
+        assert after != before, done.stderr
+        digests = {one["role"]: one["sha256"] for one in manifest(after)["data"]}
+        assert digests["init_from"] == file_digest(before / "checkpoints" / "last.ckpt")
+        names = ("final_tensor_digest", "inputs")
+        assert all(manifest(after)["compared"][name] != manifest(before)["compared"][name] for name in names)
+        done = harness(folder, "verify", after.name)
+        assert done.stdout.startswith("bitwise\n"), done.stdout + done.stderr
 
 
 def test_a_run_whose_image_is_gone_says_so_and_how_to_get_it_back() -> None:

@@ -239,18 +239,24 @@ def saving_spec(tmp_path: Path, training: str) -> Path:
     return path
 
 
+def killed_in_mid_epoch(spec: Path, runs: Path, *words: str) -> Path:
+    """Start a run, kill host and worker at once after some steps, and return its folder."""
+    host = start(spec, runs, *words)
+    until(lambda: step_of(runs) >= 6)
+    path = only_run(runs)
+    worker = worker_of(path.resolve())
+    assert worker is not None
+    for process in (host.pid, worker):
+        os.kill(process, signal.SIGKILL)
+    host.wait()
+    until(lambda: listed(runs)[0]["status"] == "interrupted")
+    return path
+
+
 def test_the_real_worker_killed_in_mid_epoch_goes_on_to_the_bits_of_an_unbroken_run(tmp_path: Path) -> None:
     spec = saving_spec(tmp_path, "epochs: 8, batch_size: 8")
     harness("run", spec, runs=tmp_path / "whole")
-    host = start(spec, tmp_path / "broken")
-    until(lambda: step_of(tmp_path / "broken") >= 6)
-    path = only_run(tmp_path / "broken")
-    worker = worker_of(path.resolve())
-    assert worker is not None
-    for process in (host.pid, worker):  # host and worker at once
-        os.kill(process, signal.SIGKILL)
-    host.wait()
-    until(lambda: listed(tmp_path / "broken")[0]["status"] == "interrupted")
+    path = killed_in_mid_epoch(spec, tmp_path / "broken")
     answer = harness("resume", path, runs=tmp_path / "broken")
     assert answer.returncode in {0, 1}, answer.stderr
     whole, resumed = manifest(only_run(tmp_path / "whole")), manifest(path)
@@ -258,6 +264,23 @@ def test_the_real_worker_killed_in_mid_epoch_goes_on_to_the_bits_of_an_unbroken_
     assert resumed["attempts"][0]["exit_status"] is None
     assert resumed["attempts"][1]["from_step"] >= 5
     assert list((path / "checkpoints").glob("resume-*")) == []
+
+
+@pytest.mark.slow
+def test_a_killed_run_that_began_with_the_weights_of_another_goes_on_from_its_own(tmp_path: Path) -> None:
+    spec = saving_spec(tmp_path, "epochs: 8, batch_size: 8")
+    harness("run", spec, "--set", "training.epochs=1", "--set", "seed=3", runs=tmp_path / "before")
+    words = ("--set", f"init_from={only_run(tmp_path / 'before')}")
+    harness("run", spec, *words, runs=tmp_path / "whole")
+    harness("run", spec, runs=tmp_path / "other")
+    path = killed_in_mid_epoch(spec, tmp_path / "broken", *words)
+    answer = harness("resume", path, runs=tmp_path / "broken")
+    assert answer.returncode in {0, 1}, answer.stderr
+    whole, resumed = manifest(only_run(tmp_path / "whole")), manifest(path)
+    assert resumed["compared"] == whole["compared"]
+    assert resumed["attempts"][1]["from_step"] >= 5
+    other = manifest(only_run(tmp_path / "other"))
+    assert other["compared"]["final_tensor_digest"] != whole["compared"]["final_tensor_digest"]
 
 
 def deaths(path: Path) -> int:
