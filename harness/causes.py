@@ -49,6 +49,7 @@ _WORDS = {
 
 ACTS: tuple[tuple[Area, str, tuple[str, ...]], ...] = (
     ("inputs", "seed", ("weights", "order")),
+    ("inputs", "init_from", ("weights",)),
     ("inputs", "name", _NOWHERE),
     ("inputs", "data.*.simulate.*", ("values", "constants", "order")),
     ("inputs", "data.nphotons", ("constants", "values")),
@@ -85,7 +86,8 @@ ACTS: tuple[tuple[Area, str, tuple[str, ...]], ...] = (
     ("inputs", "model.*", ("weights", "network")),
     ("inputs", "exactness.*", _ARITHMETIC),
     ("data", "reference", ("products",)),
-    ("data", "test", ("rate", "end")),
+    ("data", "init_from", ("weights",)),
+    ("data", "test", ("rate", "end", "products")),
     ("data", "*", ("values", "constants", "order")),
     ("code", "ptycho_torch/readers/*", ("values", "constants", "order")),
     ("code", "ptycho_torch/data/simulate.py", ("values", "constants", "order")),
@@ -110,6 +112,8 @@ ACTS: tuple[tuple[Area, str, tuple[str, ...]], ...] = (
         "ptycho_torch/module.py",
         ("update", "gradient", "loss", "rate", "network", "physics", "weights"),
     ),
+    ("code", "ptycho_torch/cuda_graph.py", ("network", "physics", "loss", "gradient", "between")),
+    ("code", "ptycho_torch/differentiated.py", ("loss", "gradient")),
     ("code", "ptycho_torch/training.py", ("update", "between", "end", "order", "weights")),
     ("code", "ptycho_torch/callbacks.py", ("between", "end", "update", "kept")),
     ("code", "ptycho_torch/config*.py", _EVERYWHERE),

@@ -198,9 +198,9 @@ def estimate(resolved: ResolvedRun) -> Estimate:
     """Forecast time and memory from the sizes of network and data.
 
     It rests on throughputs that were measured once, on one core of one CPU: of training, per pattern of a
-    group and epoch, and of all that follows it, per frame of the training scan. The network predicts one
-    patch per frame at every gridsize, however many groups it was trained on. Data that must be fetched or
-    simulated and validation are not counted.
+    group and epoch, and of all that follows it, per frame of the scans that are reconstructed. The network
+    predicts one patch per frame at every gridsize, however many groups it was trained on. Data that must be
+    fetched or simulated and validation are not counted.
     """
     if isinstance(resolved.payload, InferencePayload):
         return _estimate_reconstruction(resolved)
@@ -211,7 +211,8 @@ def estimate(resolved: ResolvedRun) -> Estimate:
     # Channels enter squared.
     gflop = _GFLOP_PER_PATTERN[model.N] * (model.n_filters_scale / 2) ** 2
     trained = training.n_groups * patterns * training.epochs
-    stitched = _n_frames(resolved.sources["train"]) if resolved.products.reconstruction else 0
+    scans = [source for role, source in resolved.sources.items() if role in {"train", "test"}]
+    stitched = sum(_n_frames(scan) for scan in scans) if resolved.products.reconstruction else 0
     if resolved.is_refinement:
         trained, stitched = 0, 0
     cpu = (

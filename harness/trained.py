@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.checkpoint_file import read_checkpoint, weights_digest
+from harness.checkpoint_file import Tensor, read_checkpoint, weights_digest
 from harness.errors import HarnessError, Problem, UserError
 from harness.lookup import is_run
 from harness.resolved import INIT_FROM
@@ -95,8 +95,10 @@ def _found(named: str, folders: Sequence[Path]) -> FoundNetwork:
         run, folder = path.resolve().name, path
         path = folder / kept_network(folder, read_manifest(folder)).path
     content = read_checkpoint(path)
-    model = content.get("hyper_parameters", {}).get("model")
-    if not isinstance(model, Mapping) or "state_dict" not in content:
+    facts, state = content.get("hyper_parameters"), content.get("state_dict")
+    model = facts.get("model") if isinstance(facts, Mapping) else None
+    has_weights = isinstance(state, Mapping) and all(isinstance(one, Tensor) for one in state.values())
+    if not isinstance(model, Mapping) or not has_weights:
         raise UserError(f"{path.name} is no checkpoint of a training: it does not say of which network")
     source = CheckpointSource(
         name=_LAST if run else path.name,

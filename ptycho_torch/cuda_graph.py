@@ -81,5 +81,7 @@ class RecordedPass:
         self._batch.input_amplitude.copy_(batch.input_amplitude)
         self._batch.measured_intensity.copy_(batch.measured_intensity)
         self._batch.offsets_px.copy_(batch.offsets_px)
+        if self._batch.mask is not None and batch.mask is not None:
+            self._batch.mask.copy_(batch.mask)
         loss, gradients = self._recording.replay()
         return loss.clone(), gradients

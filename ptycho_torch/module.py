@@ -13,12 +13,12 @@ import numpy as np
 import torch
 from lightning.pytorch.utilities.types import STEP_OUTPUT
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.optim import Adam, Optimizer
 
 from ptycho_torch.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho_torch.cuda_graph import Pass, RecordedPass
 from ptycho_torch.data.dataset import Batch, Scaling
+from ptycho_torch.differentiated import Differentiated, sum_of_losses
 from ptycho_torch.errors import DataError
 from ptycho_torch.exact.norm import gradient_norm
 from ptycho_torch.losses import LOSSES, Loss
@@ -141,6 +141,14 @@ class PtychoModule(pl.LightningModule):
         self._epoch_loss.add(float(loss.detach()), len(batch.input_amplitude))
         return loss
 
+    def on_fit_start(self) -> None:
+        """Record anew what a card replays: a recording holds places of memory, which may be others now."""
+        self._passes.clear()
+
+    def on_fit_end(self) -> None:
+        """Free what a card has recorded."""
+        self._passes.clear()
+
     def on_train_batch_end(self, outputs: STEP_OUTPUT, batch: Any, batch_idx: int) -> None:
         """Log the mean loss of an epoch's samples as ``train_loss``, once, when its last batch is done."""
         # Lightning's own mean is not saved with a checkpoint, so a resumed epoch would have another.
@@ -181,13 +189,13 @@ class PtychoModule(pl.LightningModule):
             losses = [functools.partial(self._share_of_loss, portion, groups) for portion in portions]
             if not torch.is_grad_enabled():
                 return torch.stack([compute_share() for compute_share in losses]).sum()
-            compute = functools.partial(_sum_of_losses, losses, parameters)
-        loss: Tensor = _Differentiated.apply(compute, *parameters)  # type: ignore[no-untyped-call]
+            compute = functools.partial(sum_of_losses, losses, parameters)
+        loss: Tensor = Differentiated.apply(compute, *parameters)  # type: ignore[no-untyped-call]
         return loss
 
     def _pass(self, batch: Batch, parameters: Sequence[Tensor]) -> Pass:
         def compute(batch: Batch) -> tuple[Tensor, Sequence[Tensor]]:
-            return _sum_of_losses([functools.partial(self.batch_loss, batch)], parameters)
+            return sum_of_losses([functools.partial(self.batch_loss, batch)], parameters)
 
         if not self.is_recorded:
             return compute
@@ -232,7 +240,13 @@ class PtychoModule(pl.LightningModule):
     def start_from(self, weights: Mapping[str, Tensor]) -> None:
         """Take the network's weights, not what belongs to a scan, from another module's ``state_dict``."""
         own = {name: tensor for name, tensor in weights.items() if name.startswith("generator.")}
-        self.generator.load_state_dict({name.partition(".")[2]: tensor for name, tensor in own.items()})
+        try:
+            self.generator.load_state_dict({name.partition(".")[2]: tensor for name, tensor in own.items()})
+        except RuntimeError as error:
+            raise DataError(
+                "the checkpoint that init_from names holds another network than the same settings give "
+                f"in this version: {' '.join(str(error).split())}"
+            ) from error
 
     @classmethod
     def from_checkpoint(
@@ -260,40 +274,3 @@ class PtychoModule(pl.LightningModule):
         )
         module.load_state_dict(state)
         return module
-
-
-def _sum_of_losses(
-    losses: Sequence[Callable[[], Tensor]], parameters: Sequence[Tensor]
-) -> tuple[Tensor, Sequence[Tensor]]:
-    """Add losses up, each differentiated as soon as it is known: their graphs never exist together."""
-    values: list[Tensor] = []
-    sums: list[Tensor] = []
-    for compute in losses:
-        with torch.enable_grad():
-            value = compute()
-        gradients = torch.autograd.grad(value, parameters, materialize_grads=True)
-        values.append(value.detach())
-        # Not in place: two parameters may have been given one and the same gradient.
-        sums = (
-            [total + gradient for total, gradient in zip(sums, gradients, strict=True)]
-            if sums
-            else list(gradients)
-        )
-    return torch.stack(values).sum(), sums
-
-
-class _Differentiated(torch.autograd.Function):
-    """A loss whose gradients are computed together with it."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, compute: Callable[[], tuple[Tensor, Sequence[Tensor]]], *parameters: Tensor
-    ) -> Tensor:
-        loss, gradients = compute()
-        ctx.save_for_backward(*gradients)
-        return loss
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        return None, *torch._foreach_mul(list(ctx.saved_tensors), gradients[0])

@@ -43,10 +43,13 @@ class TraceFile(Callback):
     ----------
     path
         The trace.
+    is_recorded
+        Whether a graphics card replays the sums of the state.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, is_recorded: bool = True) -> None:
         self._path = path
+        self._is_recorded = is_recorded
         self._gradient: float | None = None
         self._rate = math.nan
         self._state = ""
@@ -70,7 +73,7 @@ class TraceFile(Callback):
         # The optimizer makes its slots in its first step; from then on the names stay.
         is_settled = trainer.global_step > 1
         self._names = None if is_settled else [name for name, _ in named]
-        if is_settled and batch.index.is_cuda:
+        if is_settled and batch.index.is_cuda and self._is_recorded:
             self._sums = Recording(lambda: _sums(values))
 
     def on_before_optimizer_step(
@@ -87,6 +90,7 @@ class TraceFile(Callback):
         if not isinstance(outputs, dict):
             raise TypeError("a trace needs the loss of every batch")
         has_stepped, self._gradient = self._gradient, None
+        data, self._data = self._data, None
         step = trainer.global_step
         stride = _WEIGHTS_EVERY_ON_CARD if batch.index.is_cuda else WEIGHTS_EVERY
         strides = has_stepped is not None and step % stride == 0
@@ -94,7 +98,7 @@ class TraceFile(Callback):
             step=step,
             epoch=trainer.current_epoch,
             batch=batch_idx,
-            data=batch_digest(batch) if self._data is None else self._data.result(),
+            data=batch_digest(batch) if data is None else data.result(),
             loss=batch_loss(trainer, outputs).hex(),
             gradient=None if has_stepped is None else has_stepped.hex(),
             rate=None if has_stepped is None else self._rate.hex(),
@@ -105,6 +109,11 @@ class TraceFile(Callback):
         )
         with self._path.open("a", encoding="ascii") as stream:
             stream.write(line.to_json() + "\n")
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """End the thread that digests batches, and free what is recorded."""
+        self._aside.shutdown()
+        self._sums = None
 
 
 def batch_loss(trainer: Trainer, outputs: Mapping[str, Any]) -> float:

@@ -93,6 +93,7 @@ def train_with_lightning(
     weights: Mapping[str, Tensor] | None = None,
     cadence: Cadence = DEFAULT_CADENCE,
     examine: tuple[int, Callable[[Mapping[str, str]], None]] | None = None,
+    is_recorded: bool = True,
 ) -> TrainingResult:
     """Train the network that `payload` describes.
 
@@ -118,6 +119,8 @@ def train_with_lightning(
         How often such a state is saved. The caller removes the states when it needs them no more.
     examine
         Number of a batch to look into, and who is told its tensors' digests. The training ends after it.
+    is_recorded
+        Whether a graphics card replays a recorded step; with `examine` it never does.
 
     Raises
     ------
@@ -150,8 +153,9 @@ def train_with_lightning(
     if continuation is not None:
         datamodule.set_position(continuation.epoch, continuation.batch)
     best, callbacks = _callbacks(payload, output, report, should_stop, cadence, continuation)
+    module.is_recorded = is_recorded and examine is None  # a replay calls no hook
+    callbacks.insert(1, TraceFile(output / TRACE, is_recorded=module.is_recorded))
     if examine is not None:
-        module.is_recorded = False  # a replay calls no hook
         callbacks.append(BatchExamination(*examine))  # after the trace, which then holds that batch too
     trainer = build_trainer(
         payload.execution_config,
@@ -259,7 +263,6 @@ def _callbacks(
 
     callbacks: list[Callback] = [
         MetricsFile(output / "metrics.csv"),
-        TraceFile(output / TRACE),
         EarlyStopping(monitor, patience=execution.early_stop_patience, mode="min", check_finite=False),
         Reporter(report, should_stop, save),
     ]

@@ -14,6 +14,7 @@ def gradient_norm(parameters: Iterable[torch.nn.Parameter]) -> float:
     """Return the Euclidean norm of all gradients together; parameters without one are left out.
 
     It is summed in double precision, and the root is taken outside torch, whose own depends on the processor.
+    On a card each gradient's own root is torch's.
     """
     gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
     if not gradients:

@@ -75,7 +75,11 @@ class TiledConvolution(nn.Conv2d):
 
 def _can_be_tiled(image: Tensor, weight: Tensor) -> bool:
     is_precise = image.dtype == weight.dtype and image.dtype in (torch.float32, torch.float64)
-    return is_precise and image.device.type == "cpu" and "AVX" in torch.backends.cpu.get_cpu_capability()
+    return (
+        is_precise
+        and image.device.type == "cpu"
+        and torch.backends.cpu.get_cpu_capability().startswith("AVX")
+    )
 
 
 class _Tiled(torch.autograd.Function):

@@ -54,6 +54,8 @@ def test_a_tensor_has_its_place_in_the_computation_of_a_step(tensor: str, step: 
         ("batch/index", ("inputs", "training.batch_size")),
         ("batch/input_amplitude", ("data", "train")),
         ("before/generator.x", ("inputs", "seed")),
+        ("before/generator.x", ("inputs", "init_from")),
+        ("before/generator.x", ("data", "init_from")),
         ("activation/generator.x", ("code", "ptycho_torch/models/cnn.py")),
         ("activation/forward_model", ("code", "ptycho_torch/physics/forward.py")),
         ("loss", ("inputs", "training.loss")),

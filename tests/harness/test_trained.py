@@ -96,3 +96,19 @@ def test_a_folder_that_is_no_run_and_a_file_that_is_no_checkpoint_are_refused(tm
     assert "cannot be read as a checkpoint" in refusal(tmp_path, "text.ckpt")
     DurableCheckpointIO().save_checkpoint({"state_dict": {}}, tmp_path / "bare.ckpt")
     assert "does not say of which network" in refusal(tmp_path, "bare.ckpt")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"state_dict": {}, "hyper_parameters": None},
+        {"state_dict": {}, "hyper_parameters": [1]},
+        {"state_dict": {"generator.weight": 1.0}, "hyper_parameters": {"model": {}}},
+        {"state_dict": None, "hyper_parameters": {"model": {}}},
+    ],
+)
+def test_a_checkpoint_of_other_parts_is_refused_in_the_same_sentence(
+    tmp_path: Path, content: dict[str, object]
+) -> None:
+    DurableCheckpointIO().save_checkpoint(content, tmp_path / "odd.ckpt")
+    assert "does not say of which network" in refusal(tmp_path, "odd.ckpt")

@@ -344,6 +344,13 @@ def test_a_network_takes_the_weights_of_another_and_keeps_the_probe_and_scales_o
     assert all(torch.equal(physics[name], now) for name, now in second.forward_model.state_dict().items())
 
 
+def test_weights_of_other_layers_are_refused_in_one_sentence():
+    weights = _module().state_dict()
+    weights.pop("generator.encoder.0.first.weight")
+    with pytest.raises(DataError, match=r"init_from names holds another network.*encoder\.0\.first\.weight"):
+        _module().start_from(weights)
+
+
 def test_a_probe_of_another_size_is_refused():
     with pytest.raises(DataError, match=r"model\.N is 128"):
         PtychoModule(
