@@ -33,15 +33,13 @@ class Recording(Generic[ResultT]):
     compute
         The computation. All that it reads lies at fixed places of the card's memory, and so does what it
         returns, until the next replay.
-    warm_ups
-        Calls before it is recorded.
     """
 
-    def __init__(self, compute: Callable[[], ResultT], *, warm_ups: int = _WARM_UPS) -> None:
+    def __init__(self, compute: Callable[[], ResultT]) -> None:
         here, aside = torch.cuda.current_stream(), torch.cuda.Stream()  # type: ignore[no-untyped-call]
         aside.wait_stream(here)
         with torch.cuda.stream(aside):
-            for _ in range(warm_ups):
+            for _ in range(_WARM_UPS):
                 compute()
         here.wait_stream(aside)
         self._graph = torch.cuda.CUDAGraph()
@@ -56,14 +54,14 @@ class Recording(Generic[ResultT]):
 
 
 class RecordedPass:
-    """The loss of a batch and its gradients, recorded for batches of one shape.
+    """The loss of a batch and its gradients, recorded for batches of one shape, with a mask or without.
 
     Parameters
     ----------
     compute
         Computes them.
     batch
-        A batch of that shape, on the card.
+        Such a batch, on the card.
     """
 
     def __init__(self, compute: Pass, batch: Batch) -> None:

@@ -107,7 +107,7 @@ class PtychoModule(pl.LightningModule):
         self._epoch_loss = _Mean()
         self.is_recorded = True
         """Whether a graphics card replays its steps; not while somebody looks into one."""
-        self._passes: dict[torch.Size, RecordedPass] = {}
+        self._passes: dict[tuple[torch.Size, bool], RecordedPass] = {}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Put into a checkpoint, in plain values, what describes the module, and the epoch's loss so far."""
@@ -199,10 +199,10 @@ class PtychoModule(pl.LightningModule):
 
         if not self.is_recorded:
             return compute
-        shape = batch.input_amplitude.shape
-        if shape not in self._passes:
-            self._passes[shape] = RecordedPass(compute, batch)
-        return self._passes[shape]
+        kind = (batch.input_amplitude.shape, batch.mask is None)
+        if kind not in self._passes:
+            self._passes[kind] = RecordedPass(compute, batch)
+        return self._passes[kind]
 
     def _share_of_loss(self, portion: Batch, groups: int) -> Tensor:
         return self.batch_loss(portion) * (len(portion.input_amplitude) / groups)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -73,31 +75,35 @@ def test_it_repeats_bit_by_bit(shop: Path) -> None:
     assert main(["verify", "after", "--runs-dir", str(shop / "runs")]) == ExitCode.OK
 
 
+@contextlib.contextmanager
+def to_be_spoilt(path: Path) -> Iterator[bytes]:
+    """Give a file's bytes, and put them back in the end."""
+    kept = path.read_bytes()
+    try:
+        yield kept
+    finally:
+        path.write_bytes(kept)
+
+
 def test_a_repetition_is_refused_in_a_sentence_when_the_weights_are_others_or_gone(
     shop: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = shop / "runs" / "before" / "checkpoints" / "last.ckpt"
-    kept = path.read_bytes()
-    try:
+    with to_be_spoilt(path) as kept:
         path.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
         assert main(["rerun", "after", "--runs-dir", str(shop / "runs")]) == ExitCode.DIFFERS
         assert f"init_from: {path} has sha256" in capsys.readouterr().err
         path.unlink()
         assert main(["rerun", "after", "--runs-dir", str(shop / "runs")]) == ExitCode.BAD_INPUT
         assert "init_from: no file with sha256" in capsys.readouterr().err
-    finally:
-        path.write_bytes(kept)
 
 
 def test_a_run_whose_checkpoint_was_altered_is_not_started_from(
     shop: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = shop / "runs" / "before" / "checkpoints" / "last.ckpt"
-    kept = path.read_bytes()
-    try:
+    with to_be_spoilt(path) as kept:
         path.write_bytes(kept[:-1])
         text = f"{SPEC.format(name='never', seed=2, scan='scan.npz')}init_from: runs/before\n"
         assert train(shop, text) == ExitCode.BAD_INPUT
         assert "last.ckpt is missing or damaged" in capsys.readouterr().err
-    finally:
-        path.write_bytes(kept)
