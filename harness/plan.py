@@ -37,7 +37,7 @@ _START_SECONDS = 10.0
 _IMPORTS_GB = 0.5
 _BATCH_GB_PER_PATTERN = 0.02
 _PATTERNS_AT_ONCE = 8
-"""Patterns of 64 x 64 that pass through the network at one time; a group is not divided."""
+"""Patterns of 64 x 64 that a thread passes through the network at one time; a group is not divided."""
 _LEAST_MEMORY_GB = 4
 _MEMORY_MARGIN = 4
 _UNITS = {"m": 2**20, "g": 2**30}
@@ -220,13 +220,17 @@ def estimate(resolved: ResolvedRun) -> Estimate:
     )
     cpu += _refined_seconds(resolved, size)
     frames = sum(_n_frames(source) for source in resolved.sources.values())
-    at_once = max(patterns * size, min(training.batch_size * patterns * size, _PATTERNS_AT_ONCE))
+    at_once = _patterns_at_once(training.batch_size * patterns * size, patterns * size, resolved)
     batch = at_once * max(1.0, model.n_filters_scale / 2)
     return Estimate(
         cpu_seconds=cpu,
         wall_seconds=_START_SECONDS + (cpu - _START_SECONDS) / resolved.exactness.threads,
         memory_gb=_IMPORTS_GB + batch * _BATCH_GB_PER_PATTERN + frames * model.N**2 * _BYTES_PER_PIXEL / 1e9,
     )
+
+
+def _patterns_at_once(batch: float, group: float, resolved: ResolvedRun) -> float:
+    return min(batch, resolved.exactness.threads * max(group, _PATTERNS_AT_ONCE))
 
 
 def _refined_seconds(resolved: ResolvedRun, size: float) -> float:
@@ -241,7 +245,8 @@ def _estimate_reconstruction(resolved: ResolvedRun) -> Estimate:
     model, execution = resolved.payload.model, resolved.payload.execution_config
     size = (model.N / 64) ** 2
     cpu = _START_SECONDS + _n_frames(resolved.sources["scan"]) * size / _PATTERNS_STITCHED_PER_SECOND
-    at_once = (execution.inference_batch_size or 1) * model.gridsize**2 * size
+    group = model.gridsize**2 * size
+    at_once = _patterns_at_once((execution.inference_batch_size or 1) * group, group, resolved)
     return Estimate(
         cpu_seconds=cpu,
         wall_seconds=_START_SECONDS + (cpu - _START_SECONDS) / resolved.exactness.threads,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,27 +10,34 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from ptycho_torch.side_by_side import SideBySide
+
 __all__ = ["Differentiated", "sum_of_losses"]
 
 
 def sum_of_losses(
-    losses: Sequence[Callable[[], Tensor]], parameters: Sequence[Tensor]
+    losses: Sequence[Callable[[], Tensor]],
+    parameters: Sequence[Tensor],
+    side_by_side: SideBySide | None = None,
 ) -> tuple[Tensor, Sequence[Tensor]]:
-    """Add losses up, each differentiated as soon as it is known: their graphs never exist together."""
+    """Add losses up, each differentiated as soon as it is known: only graphs of those side by side exist."""
     values: list[Tensor] = []
-    sums: list[Tensor] = []
-    for compute in losses:
-        with torch.enable_grad():
-            value = compute()
-        gradients = torch.autograd.grad(value, parameters, materialize_grads=True)
-        values.append(value.detach())
+    sums: Sequence[Tensor] = ()
+    differentiated = [functools.partial(_differentiated, compute, parameters) for compute in losses]
+    for value, gradients in (side_by_side or SideBySide())(differentiated):
+        values.append(value)
         # Not in place: two parameters may have been given one and the same gradient.
-        sums = (
-            [total + gradient for total, gradient in zip(sums, gradients, strict=True)]
-            if sums
-            else list(gradients)
-        )
+        pairs = zip(sums, gradients, strict=True)
+        sums = [total + gradient for total, gradient in pairs] if sums else gradients
     return torch.stack(values).sum(), sums
+
+
+def _differentiated(
+    compute: Callable[[], Tensor], parameters: Sequence[Tensor]
+) -> tuple[Tensor, Sequence[Tensor]]:
+    with torch.enable_grad():
+        value = compute()
+    return value.detach(), torch.autograd.grad(value, parameters, materialize_grads=True)
 
 
 class Differentiated(torch.autograd.Function):

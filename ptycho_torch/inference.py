@@ -106,7 +106,7 @@ def predict_patches(
             )
             if scan.mask is not None:
                 amplitude[..., ~scan.mask] = 0
-            predicted = module.predict_patches(torch.from_numpy(amplitude).to(module.device))
+            predicted = module.predict_patches_in_portions(torch.from_numpy(amplitude).to(module.device))
             scaled = predicted[:, 0].cpu().numpy()
             scaled *= amplitude_scale
             patches[first : first + len(members)] = scaled

@@ -25,11 +25,12 @@ from ptycho_torch.losses import LOSSES, Loss
 from ptycho_torch.models import GENERATORS
 from ptycho_torch.physics.forward import ForwardModel
 from ptycho_torch.schedulers import SCHEDULERS
+from ptycho_torch.side_by_side import SideBySide
 
 __all__ = ["PtychoModule"]
 
 PIXELS_AT_ONCE = 8 * 64 * 64
-"""Pixels of the diffraction patterns for which the network's intermediate results exist at one time."""
+"""Pixels of the diffraction patterns for which a thread holds the network's intermediate results."""
 
 
 @dataclasses.dataclass
@@ -107,6 +108,8 @@ class PtychoModule(pl.LightningModule):
         self._epoch_loss = _Mean()
         self.is_recorded = True
         """Whether a graphics card replays its steps; not while somebody looks into one."""
+        self.side_by_side = SideBySide()
+        """Who computes the portions of a batch, on a processor."""
         self._passes: dict[tuple[torch.Size, bool], RecordedPass] = {}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -125,6 +128,12 @@ class PtychoModule(pl.LightningModule):
         """
         patches: Tensor = self.generator(input_amplitude)
         return patches
+
+    def predict_patches_in_portions(self, input_amplitude: Tensor) -> Tensor:
+        """Return :meth:`predict_patches` without gradients, computed as :meth:`batch_loss_in_parts` does."""
+        portions = [input_amplitude[portion] for portion in _portions(input_amplitude)]
+        predict = torch.inference_mode()(self.predict_patches)
+        return torch.cat(list(self.side_by_side([functools.partial(predict, some) for some in portions])))
 
     def predict_intensity(self, batch: Batch) -> Tensor:
         """Return the counts [B, C, N, N] that the network's patches predict for a batch."""
@@ -170,26 +179,27 @@ class PtychoModule(pl.LightningModule):
     def batch_loss_in_parts(self, batch: Batch) -> Tensor:
         """Return the loss of one batch, as the device computes it best.
 
-        On a processor the groups pass through the network a few at a time: the value and its gradients are
-        those of :meth:`batch_loss` but for rounding, the memory is that of the few. A graphics card takes the
-        batch at once, and replays what it has recorded of a batch of that shape.
+        On a processor the groups pass through the network a few at a time, by portions that torch's threads
+        share: value and gradients are those of :meth:`batch_loss` but for rounding, the memory of a thread is
+        that of the few. A graphics card takes the batch at once, and replays what it has recorded of a batch
+        of that shape.
         """
+        portions = _portions(batch.input_amplitude)
+        if len(portions) == 1 and not (batch.input_amplitude.is_cuda and torch.is_grad_enabled()):
+            return self.batch_loss(batch)
         parameters = [parameter for parameter in self.parameters() if parameter.requires_grad]
         compute: Callable[[], tuple[Tensor, Sequence[Tensor]]]
         if batch.input_amplitude.is_cuda:
-            if not torch.is_grad_enabled():
-                return self.batch_loss(batch)
             compute = functools.partial(self._pass(batch, parameters), batch)
         else:
             groups = len(batch.input_amplitude)
-            at_once = max(1, PIXELS_AT_ONCE // math.prod(batch.input_amplitude.shape[1:]))
-            if at_once >= groups:
-                return self.batch_loss(batch)
-            portions = [batch.portion(first, first + at_once) for first in range(0, groups, at_once)]
-            losses = [functools.partial(self._share_of_loss, portion, groups) for portion in portions]
+            shares = [
+                functools.partial(self._share_of_loss, batch.portion(portion.start, portion.stop), groups)
+                for portion in portions
+            ]
             if not torch.is_grad_enabled():
-                return torch.stack([compute_share() for compute_share in losses]).sum()
-            compute = functools.partial(sum_of_losses, losses, parameters)
+                return torch.stack(list(self.side_by_side(list(map(torch.inference_mode(), shares))))).sum()
+            compute = functools.partial(sum_of_losses, shares, parameters, self.side_by_side)
         loss: Tensor = Differentiated.apply(compute, *parameters)  # type: ignore[no-untyped-call]
         return loss
 
@@ -274,3 +284,11 @@ class PtychoModule(pl.LightningModule):
         )
         module.load_state_dict(state)
         return module
+
+
+def _portions(input_amplitude: Tensor) -> list[slice]:
+    groups = len(input_amplitude)
+    if input_amplitude.is_cuda:
+        return [slice(0, groups)]
+    at_once = max(1, PIXELS_AT_ONCE // math.prod(input_amplitude.shape[1:]))
+    return [slice(first, first + at_once) for first in range(0, groups, at_once)]

@@ -32,6 +32,7 @@ from ptycho_torch.resume import (
     ResumePoints,
     roll_back,
 )
+from ptycho_torch.side_by_side import SideBySide
 from ptycho_torch.trace import TRACE
 from ptycho_torch.tracing import TraceFile
 
@@ -154,6 +155,7 @@ def train_with_lightning(
         datamodule.set_position(continuation.epoch, continuation.batch)
     best, callbacks = _callbacks(payload, output, report, should_stop, cadence, continuation)
     module.is_recorded = is_recorded and examine is None  # a replay calls no hook
+    module.side_by_side = SideBySide(in_turns=examine is not None)
     callbacks.insert(1, TraceFile(output / TRACE, is_recorded=module.is_recorded))
     if examine is not None:
         callbacks.append(BatchExamination(*examine))  # after the trace, which then holds that batch too

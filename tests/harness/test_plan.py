@@ -93,6 +93,14 @@ def test_threads_shorten_the_wait_and_not_the_work(bench: Bench) -> None:
     assert two.wall_seconds < one.wall_seconds
 
 
+def test_every_thread_holds_a_portion_of_the_batch(bench: Bench) -> None:
+    one, two, three, many = (
+        estimate(bench.job(f"exactness.threads={n}", "training.batch_size=20").resolved) for n in (1, 2, 3, 9)
+    )
+    assert one.memory_gb < two.memory_gb < three.memory_gb
+    assert three.memory_gb == many.memory_gb, "there are no more than three portions of eight"
+
+
 def test_the_quickstart_of_the_literature_is_estimated_within_a_factor_of_two(bench: Bench) -> None:
     # 547 patterns of 64 pixels, one filter scale, 15 epochs: measured at 125 CPU-seconds.
     write_scan(bench.data, 547)
