@@ -94,17 +94,17 @@ def table(found: Found) -> list[tuple[str, str, str]]:
         return label, show[1], show[2]
 
     def fraction(g: int) -> str:
-        reached = _middle(found, TRAIN[g], "per_cpu_second") * g**2 * work["train_plain"]
+        reached = _middle(found, TRAIN[g], "per_cpu_second") * g**2 * work["train"]
         return f"{100 * reached / best_sgemm:.0f} %"
 
     def limit(g: int) -> str:
-        return f"{best_sgemm / work['predict_plain']:.0f}"
+        return f"{best_sgemm / work['predict']:.0f}"
 
     rate = "per_cpu_second"
     rows = [
         ("sgemm 2048, best, GFLOP/s", f"{best_sgemm:.1f}", ""),
         ("sgemm 2048, each process", _spread(found, SGEMM, "gflops"), ""),
-        ("GFLOP a pattern, training", f"{work['train_plain']:.2f}", f"{work['train_done']:.2f} carried out"),
+        ("GFLOP a pattern, training", f"{work['train']:.2f}", ""),
         both("groups / CPU-s, train_with_lightning", {g: _spread(found, TRAIN[g], rate) for g in (1, 2)}),
         both("groups / CPU-s, bare loop", {g: _spread(found, BARE[g], rate) for g in (1, 2)}),
         both(

@@ -5,7 +5,8 @@ in which the convolution is a product of matrices (tiles by channels), one a pla
 (the gradients of image, weights and bias) is the adjoint of the same three maps, applied along rows and
 columns.
 
-The products go to oneDNN on a CPU, because MKL is slow where its bits are the same on every CPU.
+The products are NumPy's, whose OpenBLAS takes matrices as they lie. MKL, torch's own, is slow where its bits
+are the same on every CPU, and oneDNN wants every matrix copied.
 
 References
 ----------
@@ -17,8 +18,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
@@ -87,11 +90,11 @@ class _Tiled(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        tiles, factors = _planes_of_input(image), _planes_of_weight(weight)
-        constant = bias.new_zeros(PLANES, len(bias))
-        constant[CONSTANT_PLANE] = bias
+        tiles = _planes_of_input(image)
         ctx.save_for_backward(tiles, weight)
-        return _output_of_planes(_multiply(tiles, factors, constant.flatten()))
+        planes = _multiply(tiles, _planes_of_weight(weight))
+        planes[..., CONSTANT_PLANE, :] += bias
+        return _output_of_planes(planes)
 
     @staticmethod
     @once_differentiable
@@ -100,8 +103,7 @@ class _Tiled(torch.autograd.Function):
         planes = _planes_of_gradient(gradients[0])
         to_image = None
         if ctx.needs_input_grad[0]:
-            factors = _planes_of_weight(weight).transpose(1, 2)
-            to_image = _gradient_of_planes(_multiply(planes, factors, None))
+            to_image = _gradient_of_planes(_multiply(planes, _planes_of_weight(weight).transpose(1, 2)))
         to_weight = _weight_of_planes(_contract(planes, tiles))
         return to_image, to_weight, planes[..., CONSTANT_PLANE, :].sum(dim=(0, 1, 2))
 
@@ -132,37 +134,21 @@ class _TiledWeights(torch.autograd.Function):
         return to_image, _weight_of_planes(to_weight), to_bias
 
 
-def _multiply(tiles: Tensor, factors: Tensor, constant: Tensor | None) -> Tensor:
-    """Multiply in every plane the tiles [B, Y, X, 36, F] by factors [36, G, F], and add a constant [36 G]."""
-    *places, _, inputs = tiles.shape
-    number, outputs = places[0] * places[1] * places[2], factors.shape[1]
-    if not _is_for_onednn(tiles):
-        found = torch.bmm(tiles.reshape(number, PLANES, inputs).transpose(0, 1), factors.transpose(1, 2))
-        found = found.transpose(0, 1)
-        return (found if constant is None else found + constant.view(PLANES, -1)).reshape(*places, PLANES, -1)
-    pixels = tiles.view(1, number, 1, PLANES * inputs).permute(0, 3, 1, 2)
-    kernels = factors.reshape(PLANES * outputs, inputs, 1, 1)
-    found = torch.mkldnn_convolution(pixels, kernels, constant, [0, 0], [1, 1], [1, 1], PLANES)
-    return found.permute(0, 2, 3, 1).view(*places, PLANES, outputs)
+def _multiply(tiles: Tensor, factors: Tensor) -> Tensor:
+    """Multiply in every plane the tiles [..., 36, F] by factors [36, G, F]: [..., 36, G]."""
+    made = tiles.new_empty(*tiles.shape[:-1], factors.shape[1])
+    np.matmul(_by_plane(tiles), factors.transpose(1, 2).numpy(), out=_by_plane(made))
+    return made
 
 
 def _contract(planes: Tensor, tiles: Tensor) -> Tensor:
     """Sum over all tiles the products of planes [..., 36, G] and tiles [..., 36, F]: [36, G, F]."""
-    left, right = (
-        some.flatten(3).flatten(0, 2).t().contiguous().view(PLANES, some.shape[-1], -1)
-        for some in (planes, tiles)
-    )
-    if not _is_for_onednn(tiles):
-        return torch.bmm(left, right.transpose(1, 2))
-    found = left.new_empty(PLANES, left.shape[1], right.shape[1])
-    for plane in range(PLANES):
-        found[plane] = torch.ops.mkldnn._linear_pointwise(left[plane], right[plane], None, "none", [], "")
-    return found
+    return torch.from_numpy(np.matmul(_by_plane(planes).transpose(0, 2, 1), _by_plane(tiles)))
 
 
-def _is_for_onednn(numbers: Tensor) -> bool:
-    is_built: bool = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
-    return numbers.dtype == torch.float32 and is_built
+def _by_plane(tiles: Tensor) -> NDArray[np.floating]:
+    """See tiles [..., 36, F] as matrices (tiles by channels), one a plane: [36, tiles, F]."""
+    return tiles.flatten(0, -3).numpy().transpose(1, 0, 2)
 
 
 def _planes_of_input(image: Tensor) -> Tensor:
@@ -218,20 +204,20 @@ def _empty_image(like: Tensor, *shape: int) -> Tensor:
     return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
 
 
-def _filter(like: Tensor) -> Tensor:
+def _filter(like: Tensor) -> NDArray[np.floating]:
     one = torch.tensor(_FILTER, dtype=torch.float64) / 24
-    return torch.einsum("ai,bj->abij", one, one).reshape(PLANES, 9).to(like)
+    return torch.einsum("ai,bj->abij", one, one).reshape(PLANES, 9).to(like).numpy()
 
 
 def _planes_of_weight(weight: Tensor) -> Tensor:
     """Map weights [G, F, 3, 3] to the planes [36, G, F]."""
-    taps = weight.permute(2, 3, 0, 1).reshape(9, -1)
-    return (_filter(weight) @ taps).view(PLANES, *weight.shape[:2])
+    taps = weight.detach().permute(2, 3, 0, 1).reshape(9, -1)
+    return torch.from_numpy(np.matmul(_filter(weight), taps.numpy())).view(PLANES, *weight.shape[:2])
 
 
 def _weight_of_planes(planes: Tensor) -> Tensor:
     """Map planes back to weights: the adjoint of :func:`_planes_of_weight`."""
-    taps = _filter(planes).t() @ planes.flatten(1)
+    taps = torch.from_numpy(np.matmul(_filter(planes).T, planes.flatten(1).numpy()))
     return taps.view(3, 3, *planes.shape[1:]).permute(2, 3, 0, 1)
 
 

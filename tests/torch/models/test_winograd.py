@@ -142,9 +142,9 @@ def test_in_single_precision_tiles_err_no_more_than_their_maps_enlarge_the_direc
 def test_tiles_hold_no_operation_that_depends_on_the_vendor(inputs: int, outputs: int, side: int) -> None:
     layer, image = _layer(inputs, outputs, torch.float32), _image(1, inputs, side, side, dtype=torch.float32)
     with Watch() as watch:
+        assert _way(layer, image) in TILED
         layer(image).sum().backward()
     assert watch.found == []
-    assert "mkldnn::_linear_pointwise" in watch.seen
 
 
 @pytest.mark.parametrize(("inputs", "outputs", "side"), LARGE)
