@@ -53,7 +53,7 @@ execution:                          # how the run executes, never what it comput
 
 exactness:
   profile: auto                     # portable where it can run: the same bits on every x86-64 CPU with AVX2
-  threads: 1                        # part of the result: another number gives other bits
+  threads: 1                        # part of the result: another number may give other bits
 
 products:
   reconstruction: true              # stitch the object
