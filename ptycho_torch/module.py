@@ -288,7 +288,7 @@ class PtychoModule(pl.LightningModule):
 
 def _portions(input_amplitude: Tensor) -> list[slice]:
     groups = len(input_amplitude)
-    if input_amplitude.is_cuda:
+    if input_amplitude.device.type != "cpu":
         return [slice(0, groups)]
     at_once = max(1, PIXELS_AT_ONCE // math.prod(input_amplitude.shape[1:]))
     return [slice(first, first + at_once) for first in range(0, groups, at_once)]

@@ -28,7 +28,7 @@ class SideBySide:
 
     def __init__(self, *, in_turns: bool = False) -> None:
         self._in_turns = in_turns
-        self._pools: dict[int, ThreadPoolExecutor] = {}
+        self._pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 
     def __call__(self, functions: Sequence[Callable[[], _Result]]) -> Iterator[_Result]:
         """Yield the result of every function, which must set torch's modes (gradients or none) itself."""
@@ -38,14 +38,20 @@ class SideBySide:
         return self._pool(at_once).map(_call, functions)
 
     def _pool(self, at_once: int) -> ThreadPoolExecutor:
-        if at_once not in self._pools:
-            # Torch keeps this number by thread, so that of the caller stays.
-            share = torch.get_num_threads() // at_once
+        share = torch.get_num_threads() // at_once
+        if (at_once, share) not in self._pools:
             workers = 1 if self._in_turns else at_once
-            self._pools[at_once] = ThreadPoolExecutor(
-                workers, "portion", initializer=torch.set_num_threads, initargs=(share,)
+            self._pools[at_once, share] = ThreadPoolExecutor(
+                workers, "portion", initializer=_take_threads, initargs=(share,)
             )
-        return self._pools[at_once]
+        return self._pools[at_once, share]
+
+
+def _take_threads(share: int) -> None:
+    # Torch keeps the number by thread, so that of the caller stays. A thread that it does not know yet takes
+    # the number that any thread set last: asking first makes it known.
+    torch.get_num_threads()
+    torch.set_num_threads(share)
 
 
 def _call(function: Callable[[], _Result]) -> _Result:

@@ -66,6 +66,7 @@ def known_answer_test() -> dict[str, str]:
         "numpy_exp": lambda: torch.from_numpy(np.exp(real.numpy())),
         "numpy_log": lambda: torch.from_numpy(np.log(np.abs(real.numpy()) + 0.1)),
         "numpy_matmul": lambda: torch.from_numpy(real.numpy() @ real.numpy().T),
+        "numpy_product": lambda: _numpy_product(image),
         "numpy_complex_abs": lambda: torch.from_numpy(np.abs(waves.numpy())),
         "numpy_poisson": lambda: torch.from_numpy(generator(0, "known answers").poisson(80.0, 1000)),
     }
@@ -90,6 +91,12 @@ def _conv2d_backward(image: Tensor, weight: Tensor, which: int) -> Tensor:
         loss = nn_functional.conv2d(images, weights, padding=1).square().mean()
     gradient: Tensor = torch.autograd.grad(loss, (images, weights)[which])[0]
     return gradient
+
+
+def _numpy_product(image: Tensor) -> Tensor:
+    # Not a matrix by its own transpose, for which there are other kernels, and longer than a block of OpenBLAS.
+    rows = image.flatten(2).flatten(0, 1).numpy()
+    return torch.from_numpy(rows[:8] @ rows[8:].T)
 
 
 def _interpolation(image: Tensor) -> Tensor:

@@ -137,13 +137,22 @@ class _TiledWeights(torch.autograd.Function):
 def _multiply(tiles: Tensor, factors: Tensor) -> Tensor:
     """Multiply in every plane the tiles [..., 36, F] by factors [36, G, F]: [..., 36, G]."""
     made = tiles.new_empty(*tiles.shape[:-1], factors.shape[1])
-    np.matmul(_by_plane(tiles), factors.transpose(1, 2).numpy(), out=_by_plane(made))
+    _matmul(_by_plane(tiles), factors.transpose(1, 2).numpy(), out=_by_plane(made))
     return made
 
 
 def _contract(planes: Tensor, tiles: Tensor) -> Tensor:
     """Sum over all tiles the products of planes [..., 36, G] and tiles [..., 36, F]: [36, G, F]."""
-    return torch.from_numpy(np.matmul(_by_plane(planes).transpose(0, 2, 1), _by_plane(tiles)))
+    return torch.from_numpy(_matmul(_by_plane(planes).transpose(0, 2, 1), _by_plane(tiles)))
+
+
+def _matmul(
+    left: NDArray[np.floating], right: NDArray[np.floating], out: NDArray[np.floating] | None = None
+) -> NDArray[np.floating]:
+    # A training that diverges is told of by its loss, not by a warning from here.
+    with np.errstate(over="ignore", invalid="ignore"):
+        product: NDArray[np.floating] = np.matmul(left, right, out=out)
+    return product
 
 
 def _by_plane(tiles: Tensor) -> NDArray[np.floating]:
@@ -212,12 +221,12 @@ def _filter(like: Tensor) -> NDArray[np.floating]:
 def _planes_of_weight(weight: Tensor) -> Tensor:
     """Map weights [G, F, 3, 3] to the planes [36, G, F]."""
     taps = weight.detach().permute(2, 3, 0, 1).reshape(9, -1)
-    return torch.from_numpy(np.matmul(_filter(weight), taps.numpy())).view(PLANES, *weight.shape[:2])
+    return torch.from_numpy(_matmul(_filter(weight), taps.numpy())).view(PLANES, *weight.shape[:2])
 
 
 def _weight_of_planes(planes: Tensor) -> Tensor:
     """Map planes back to weights: the adjoint of :func:`_planes_of_weight`."""
-    taps = torch.from_numpy(np.matmul(_filter(planes).T, planes.flatten(1).numpy()))
+    taps = torch.from_numpy(_matmul(_filter(planes).T, planes.flatten(1).numpy()))
     return taps.view(3, 3, *planes.shape[1:]).permute(2, 3, 0, 1)
 
 

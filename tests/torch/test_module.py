@@ -17,6 +17,7 @@ from ptycho_torch.errors import DataError
 from ptycho_torch.losses import LOSSES
 from ptycho_torch.module import PtychoModule
 from ptycho_torch.physics.probe import annular_probe
+from ptycho_torch.side_by_side import SideBySide
 
 SCALING = Scaling(
     input_scale=1.0, intensity_scale=4e4, counts_per_amplitude=1.0, mean_counts=1e4, probe_power=1.0
@@ -273,6 +274,7 @@ def test_a_batch_in_parts_has_the_loss_and_the_gradients_of_the_whole(
 def test_the_network_never_sees_more_than_a_part_of_a_batch(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("ptycho_torch.module.PIXELS_AT_ONCE", 2 * 64 * 64)
     module, seen = _module(), []
+    module.side_by_side = SideBySide(in_turns=True)
     module.generator.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
     module.batch_loss_in_parts(_batch(B=5))
     with torch.no_grad():

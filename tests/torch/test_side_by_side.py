@@ -60,6 +60,16 @@ def test_with_one_thread_or_one_function_the_caller_computes_with_all_threads(
     assert list(SideBySide()([_who] * functions)) == [(threading.get_ident(), threads)] * functions
 
 
+def test_pools_of_other_shares_do_not_disturb_each_other(with_threads: Callable[[int], None]):
+    with_threads(4)
+    side_by_side = SideBySide()
+    for _ in range(2):
+        for functions, share in ((4, 1), (2, 2), (3, 1)):
+            assert [number for _, number in side_by_side([_who] * functions)] == [share] * functions
+    with_threads(8)
+    assert [number for _, number in side_by_side([_who] * 2)] == [4, 4]
+
+
 def test_what_goes_wrong_in_a_thread_is_raised(with_threads: Callable[[int], None]):
     with_threads(2)
     with pytest.raises(ZeroDivisionError):
@@ -94,6 +104,7 @@ def test_portions_side_by_side_have_the_bits_of_one_thread(
 def test_portions_are_predicted_in_their_order_and_without_gradients(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("ptycho_torch.module.PIXELS_AT_ONCE", 2 * 64 * 64)
     module, seen = _module(), []
+    module.side_by_side = SideBySide(in_turns=True)
     module.generator.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
     amplitude = _batch(B=5).input_amplitude
     predicted = module.predict_patches_in_portions(amplitude)

@@ -148,6 +148,15 @@ def test_tiles_hold_no_operation_that_depends_on_the_vendor(inputs: int, outputs
 
 
 @pytest.mark.parametrize(("inputs", "outputs", "side"), LARGE)
+def test_what_overflows_is_infinite_and_warns_of_nothing(inputs: int, outputs: int, side: int) -> None:
+    layer, image = _layer(inputs, outputs, torch.float32), _image(1, inputs, side, side, dtype=torch.float32)
+    assert _way(layer, image) in TILED
+    found = layer(image * 1e38)
+    gradients = torch.autograd.grad(found.sum() * 1e38, [image, *layer.parameters()])
+    assert not any(tensor.isfinite().all() for tensor in (found, gradients[1]))
+
+
+@pytest.mark.parametrize(("inputs", "outputs", "side"), LARGE)
 def test_tiles_give_the_same_bits_again(inputs: int, outputs: int, side: int) -> None:
     layer, image = _layer(inputs, outputs, torch.float32), _image(2, inputs, side, side, dtype=torch.float32)
     leaves = [image, *layer.parameters()]
