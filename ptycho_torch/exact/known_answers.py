@@ -94,7 +94,7 @@ def _conv2d_backward(image: Tensor, weight: Tensor, which: int) -> Tensor:
 
 
 def _numpy_product(image: Tensor) -> Tensor:
-    # Not a matrix by its own transpose, for which there are other kernels, and longer than a block of OpenBLAS.
+    # Not a matrix by its own transpose, which has other kernels, and longer than OpenBLAS takes at a time.
     rows = image.flatten(2).flatten(0, 1).numpy()
     return torch.from_numpy(rows[:8] @ rows[8:].T)
 
