@@ -26,6 +26,7 @@ from harness.manifest import Manifest, Scalar
 from harness.spreads import Task, figures_of
 from harness.store import render_json, write_durably
 from harness.verification import facts_of
+from ptycho_torch.config import is_unused_addition
 from ptycho_torch.trace import TRACE, TraceLine, read_trace
 
 __all__ = [
@@ -217,7 +218,11 @@ def golden_of(run_dir: Path, manifest: Manifest) -> Golden:
             commit=manifest.code.commit,
             code={path: digest[:_SHORT] for path, digest in manifest.code.files.items()},
             packages={name: package.version for name, package in manifest.environment.packages.items()},
-            values={key: leaf.value for key, leaf in manifest.resolved.items()},
+            values={
+                key: leaf.value
+                for key, leaf in manifest.resolved.items()
+                if not is_unused_addition(key, leaf.value)
+            },
         ),
     )
 

@@ -10,7 +10,7 @@ from harness.run_sources import FileSource
 from harness.worker_inputs import checked_input, read_network, scan_facts
 from ptycho_torch.exact.digest import tensor_digest
 from ptycho_torch.exact.torch_seeding import seed_everything
-from ptycho_torch.inference import with_trained_probe
+from ptycho_torch.inference import with_supported_probe, with_trained_probe
 from ptycho_torch.module import PtychoModule
 from ptycho_torch.products import reconstruction_cxi, reconstruction_file
 from ptycho_torch.readers import Scan, read_scan
@@ -43,7 +43,7 @@ def reconstruct(worker: Worker, resolved: ResolvedRun, payload: InferencePayload
     with worker.phase("preparing"):
         worker.prepare(resolved)
         seed_everything(resolved.seed)
-        scan = _read_scan(worker.run_dir, resolved, hold_in(store))
+        scan = with_supported_probe(_read_scan(worker.run_dir, resolved, hold_in(store)), payload.model)
         checkpoint = read_network(worker.run_dir, resolved, "model")
         scaling = trained_scaling(checkpoint, scan)
         module = PtychoModule.from_checkpoint(checkpoint, execution)

@@ -13,7 +13,7 @@ from harness.errors import HarnessError
 from harness.run_sources import CheckpointSource, FileSource, Source
 from harness.spec_blocks import CONFIG_SECTIONS, ROLES, CheckpointsBlock, ContainerBlock, ProductsBlock
 from harness.strict_json import Strict, read_strictly
-from ptycho_torch.config import InferenceConfig
+from ptycho_torch.config import InferenceConfig, is_unused_addition
 from ptycho_torch.layers import Origin, freeze_fields
 from ptycho_torch.payloads import InferencePayload, TrainingPayload
 from ptycho_torch.refine_config import RefineConfig
@@ -113,8 +113,15 @@ class ResolvedRun(Strict):
 
     @property
     def digest(self) -> str:
-        """Return the sha256 of everything that was decided; the names of run and files are left out."""
-        decided = {key: value for key, (value, _) in self.leaves().items() if key not in _NOT_DECIDED}
+        """Return the sha256 of everything that was decided; the names of run and files are left out.
+
+        So is a field that came later than runs on record and holds its default: the run is the same run.
+        """
+        decided = {
+            key: value
+            for key, (value, _) in self.leaves().items()
+            if key not in _NOT_DECIDED and not is_unused_addition(key, value)
+        }
         decided["container.image"] = _ANYWHERE
         if INIT_FROM in self.sources:  # where it lay is not decided, its weights are
             decided[INIT_FROM] = None

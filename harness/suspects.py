@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 
 from harness.compare import environment_differences
 from harness.manifest import Manifest
+from ptycho_torch.config import is_unused_addition
 
 __all__ = [
     "Area",
@@ -78,13 +79,11 @@ def input_differences(one: Manifest, other: Manifest) -> Iterator[tuple[str, str
     """Yield every value in which two resolved specs differ: its key, and what it was and is, with places."""
     for key in sorted({*one.resolved, *other.resolved}):
         was, now = one.resolved.get(key), other.resolved.get(key)
-        if (
-            was is not None
-            and now is not None
-            and type(was.value) is type(now.value)
-            and was.value == now.value
-        ):
-            continue
+        if was is not None and now is not None:
+            if type(was.value) is type(now.value) and was.value == now.value:
+                continue
+        elif all(side is None or is_unused_addition(key, side.value) for side in (was, now)):
+            continue  # one of the runs is from before the field came, and the other does as was done then
         told = [
             "absent" if leaf is None else f"{leaf.value!r} ({leaf.place or leaf.source})"
             for leaf in (was, now)

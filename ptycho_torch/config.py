@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from ptycho_torch.config_rules import EXECUTION_RULES, TRAINING_RULES, name_in, refuse_lookalikes
+from ptycho_torch.config_rules import EXECUTION_RULES, MODEL_RULES, TRAINING_RULES, name_in, refuse_lookalikes
 from ptycho_torch.validation import frozen_config
 from ptycho_torch.variants import GENERATORS, LOGGERS, LOSSES, SCHEDULERS
 
@@ -26,6 +26,7 @@ __all__ = [
     "PyTorchExecutionConfig",
     "TrainingConfig",
     "frozen_config",
+    "is_unused_addition",
 ]
 
 CANONICAL_DEFAULTS: Mapping[str, Any] = MappingProxyType(
@@ -48,6 +49,14 @@ CANONICAL_DEFAULTS: Mapping[str, Any] = MappingProxyType(
 def canonical(key: str) -> Any:
     """Make a field whose default is the PtychoPINN library's."""
     return dataclasses.field(default=CANONICAL_DEFAULTS[key], metadata={"canonical": True})
+
+
+def added(default: Any) -> Any:
+    """Make a field that runs on record do not have; its default is what was done without it, and never moves.
+
+    What identifies a run leaves it out while it holds that default: see :func:`is_unused_addition`.
+    """
+    return dataclasses.field(default=default, metadata={"added": True})
 
 
 _WholeNumber = BeforeValidator(refuse_lookalikes)
@@ -109,7 +118,7 @@ class InferenceConfig:
     sync_rounds: PositiveInt = 8
 
 
-@frozen_config
+@frozen_config(rules=MODEL_RULES)
 class ModelConfig:
     """The network's topology and the physics that it is trained through.
 
@@ -131,6 +140,10 @@ class ModelConfig:
         Reconstruct the patch's outer frame too, by a border branch; else it is zero.
     probe_trainable
         Let training improve the probe too, from the one that the data hold.
+    probe_mask
+        Hold the probe at zero outside a disk in the middle of its grid, also while it is trained.
+    probe_mask_diameter_px
+        Diameter of that disk, pixels, from 2 to N; None: N/2, as in PtychoPINN.
     object_big
         Give every pattern of a group its own patch, merged by the physics; else one shared patch.
     amplitude_level
@@ -148,6 +161,8 @@ class ModelConfig:
     probe_trainable: bool = False
     object_big: bool = canonical("model.object_big")
     amplitude_level: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    probe_mask: bool = added(False)
+    probe_mask_diameter_px: Annotated[float, Field(ge=2)] | None = added(None)
 
 
 @frozen_config(rules=EXECUTION_RULES)
@@ -256,3 +271,20 @@ SECTIONS: Mapping[str, type[Any]] = MappingProxyType(
     }
 )
 """Section of a key (``training`` in ``training.epochs``) to the configuration it fills."""
+
+
+def is_unused_addition(key: str, value: Any) -> bool:
+    """Say whether a value is that of a field made with :func:`added` and does what was done before it came.
+
+    Parameters
+    ----------
+    key
+        ``section.field``; of a key that is no field the answer is no.
+    value
+        The field's value.
+    """
+    section, _, name = key.partition(".")
+    fields = dataclasses.fields(SECTIONS[section]) if section in SECTIONS else ()
+    return any(
+        field.name == name and "added" in field.metadata and field.default == value for field in fields
+    )

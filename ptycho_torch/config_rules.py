@@ -10,7 +10,7 @@ from pydantic_core import core_schema
 from ptycho_torch.registry import Registry
 from ptycho_torch.validation import Rule
 
-__all__ = ["EXECUTION_RULES", "TRAINING_RULES", "name_in", "refuse_lookalikes"]
+__all__ = ["EXECUTION_RULES", "MODEL_RULES", "TRAINING_RULES", "name_in", "refuse_lookalikes"]
 
 
 def name_in(table: Registry) -> GetPydanticSchema:
@@ -45,6 +45,19 @@ EXECUTION_RULES = (
     Rule(("prefetch_factor", "num_workers"), _needs_workers),
     Rule(("disable_mlflow", "logger_backend"), _refuse_mlflow),
 )
+
+
+def _check_mask(probe_mask_diameter_px: float | None, probe_mask: bool, N: int) -> str | None:
+    if probe_mask_diameter_px is None:
+        return None
+    if not probe_mask:
+        return f"is {probe_mask_diameter_px} while probe_mask is false: set probe_mask to true, or drop it"
+    if probe_mask_diameter_px > N:
+        return f"must be at most N ({N}), not {probe_mask_diameter_px}"
+    return None
+
+
+MODEL_RULES = (Rule(("probe_mask_diameter_px", "probe_mask", "N"), _check_mask),)
 
 
 def _check_stages(

@@ -11,11 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ptycho_torch.config import InferenceConfig, PyTorchExecutionConfig
+from ptycho_torch.config import InferenceConfig, ModelConfig, PyTorchExecutionConfig
 from ptycho_torch.data.dataset import Scaling
 from ptycho_torch.data.grouping import group_neighbours
 from ptycho_torch.interpolation import TAPS, delay
 from ptycho_torch.module import PtychoModule
+from ptycho_torch.physics.probe import within_support
 from ptycho_torch.physics.propagation import far_field_intensity
 from ptycho_torch.readers.scan import Scan
 from ptycho_torch.scratch import Store, in_memory
@@ -29,6 +30,7 @@ __all__ = [
     "reprojections",
     "stitch_patches",
     "synchronise",
+    "with_supported_probe",
     "with_trained_probe",
 ]
 
@@ -59,10 +61,16 @@ def probe_intensity(scan: Scan) -> NDArray[np.float32]:
     return np.asarray((scan.probe.real**2 + scan.probe.imag**2).sum(axis=0), dtype=np.float32)
 
 
+def with_supported_probe(scan: Scan, model: ModelConfig) -> Scan:
+    """Give a scan its probe within the model's mask; without a mask return the scan as it is."""
+    probe = within_support(scan.probe, model)
+    return scan if probe is scan.probe else dataclasses.replace(scan, probe=probe)
+
+
 def with_trained_probe(module: PtychoModule, scan: Scan) -> Scan:
-    """Give a scan the network's probe, where the probe was trained too; else return the scan as it is."""
+    """Give a scan the network's probe, where the probe was trained too; else its own, within the mask."""
     if not module.model.probe_trainable:
-        return scan
+        return with_supported_probe(scan, module.model)
     return dataclasses.replace(scan, probe=module.forward_model.probe.detach().cpu().numpy())
 
 

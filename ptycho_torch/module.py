@@ -24,6 +24,7 @@ from ptycho_torch.exact.norm import gradient_norm
 from ptycho_torch.losses import LOSSES, Loss
 from ptycho_torch.models import GENERATORS
 from ptycho_torch.physics.forward import ForwardModel
+from ptycho_torch.physics.probe import probe_support, within_support
 from ptycho_torch.schedulers import SCHEDULERS
 from ptycho_torch.side_by_side import SideBySide
 
@@ -65,7 +66,8 @@ class PtychoModule(pl.LightningModule):
     Raises
     ------
     DataError
-        If the probe does not fit the model, or `max_offset_px` is missing or too large to merge patches.
+        If the probe does not fit the model or its mask, or `max_offset_px` is missing or too large to merge
+        patches.
     """
 
     def __init__(
@@ -92,11 +94,12 @@ class PtychoModule(pl.LightningModule):
         self.execution = execution
         self.generator = GENERATORS[model.generator](model).to(memory_format=torch.channels_last)
         self.forward_model = ForwardModel(
-            probe,
+            within_support(probe, model),
             scaling.intensity_scale,
             max_offset_px=max_offset_px or 0.0,
             window_px=model.N if model.probe_big else model.N // 2,
             is_probe_trainable=model.probe_trainable,
+            support=probe_support(model),
         )
         self.loss: Loss = LOSSES[training.loss](mean_counts=scaling.mean_counts)
         self._description = {

@@ -17,6 +17,7 @@ from ptycho_torch.config import (
     ModelConfig,
     PyTorchExecutionConfig,
     TrainingConfig,
+    is_unused_addition,
 )
 from ptycho_torch.errors import ConfigError
 from ptycho_torch.layers import Origin, freeze_fields
@@ -47,13 +48,16 @@ class _Payload:
         Raises
         ------
         ConfigError
-            When a key is missing, unknown or its value illegal.
+            When a key is missing, unknown or its value illegal; what was written before a field came may
+            lack it.
         """
         try:
             made = TypeAdapter(cls).validate_json(json.dumps(values))
         except pydantic.ValidationError as error:
             raise describe_problems(cls.__name__, error) from None
-        absent = sorted(_absent(made.to_json_dict(), values))
+        absent = sorted(
+            key for key, value in _absent(made.to_json_dict(), values) if not is_unused_addition(key, value)
+        )
         if absent:
             raise ConfigError([f"{cls.__name__}.{key}: is required" for key in absent], absent)
         return made
@@ -122,12 +126,12 @@ class InferencePayload(_Payload):
     origins: Mapping[str, Origin]
 
 
-def _absent(expected: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[str]:
+def _absent(expected: Mapping[str, Any], given: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for key, item in expected.items():
         if key not in given:
-            yield key
+            yield key, item
         elif isinstance(item, dict):
-            yield from (f"{key}.{inner}" for inner in _absent(item, given[key]))
+            yield from ((f"{key}.{inner}", value) for inner, value in _absent(item, given[key]))
 
 
 def _plain(value: Any) -> Any:

@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 from ptycho_torch.config import DataConfig, ModelConfig
 from ptycho_torch.errors import DataError
 from ptycho_torch.exact.sampler import SampleKey
+from ptycho_torch.physics.probe import within_support
 from ptycho_torch.readers.scan import Scan
 
 _BLOCK_FRAMES = 64
@@ -91,7 +92,7 @@ class Scaling:
     mean_counts
         Mean over the training frames of a frame's counts: measured for data in counts, else ``nphotons``.
     probe_power
-        Sum of ``|P|^2`` over pixels and modes.
+        Sum of ``|P|^2`` over pixels and modes, within the probe's mask where there is one.
     """
 
     input_scale: float
@@ -117,12 +118,12 @@ def measure_scaling(
     data
         Gives ``nphotons``, used for ``normalized_amplitude`` only.
     model
-        Gives the amplitude level.
+        Gives the amplitude level, and the mask of the probe.
 
     Raises
     ------
     DataError
-        When there are no training frames or they are dark.
+        When there are no training frames or they are dark, or the probe is within its mask.
     """
     if len(train_frames) == 0:
         raise DataError(f"{scan.source}: there are no training frames to measure the scales on")
@@ -131,7 +132,7 @@ def measure_scaling(
         raise DataError(f"{scan.source}: the {len(train_frames)} training frames are dark")
     is_normalized = scan.units == "normalized_amplitude"
     mean_counts = float(data.nphotons) if is_normalized else mean_power
-    probe = scan.probe.astype(np.complex128)
+    probe = within_support(scan.probe, model).astype(np.complex128)
     probe_power = math.fsum((np.square(probe.real) + np.square(probe.imag)).ravel().tolist())
     return Scaling(
         input_scale=math.sqrt((scan.side_px / 2) ** 2 / mean_power),

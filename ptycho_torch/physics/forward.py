@@ -29,6 +29,8 @@ class ForwardModel(nn.Module):
         Side of the central window of a patch that is reconstructed, pixels.
     is_probe_trainable
         Let the optimizer improve the probe, in units of its largest initial amplitude.
+    support
+        Where the probe may be other than zero [N, N], bool; None: everywhere. A trained probe keeps to it.
 
     Raises
     ------
@@ -40,6 +42,7 @@ class ForwardModel(nn.Module):
     probe_unit: Tensor
     intensity_scale: Tensor
     weight: Tensor
+    support: Tensor | None
 
     def __init__(
         self,
@@ -49,11 +52,14 @@ class ForwardModel(nn.Module):
         max_offset_px: float = 0.0,
         window_px: int | None = None,
         is_probe_trainable: bool = False,
+        support: np.ndarray | None = None,
     ) -> None:
         super().__init__()
         if probe.ndim != 3 or probe.shape[1] != probe.shape[2]:
             raise DataError(f"the probe has shape {probe.shape}: give modes as (M, N, N)")
         N = probe.shape[-1]
+        if support is not None:
+            probe = probe * support
         self.canvas_side_px = canvas_side_px(N, max_offset_px)
         unit = np.float32(np.abs(probe).max())
         parts = torch.view_as_real(torch.from_numpy((probe / unit).astype(np.complex64)))
@@ -61,6 +67,8 @@ class ForwardModel(nn.Module):
             self.probe_parts = nn.Parameter(parts)
         else:
             self.register_buffer("probe_parts", parts)
+        is_held = support is not None and is_probe_trainable
+        self.register_buffer("support", torch.from_numpy(support) if is_held else None, persistent=False)
         self.register_buffer("probe_unit", torch.tensor(unit))
         self.register_buffer("intensity_scale", torch.tensor(intensity_scale, dtype=torch.float32))
         self.register_buffer(
@@ -70,7 +78,8 @@ class ForwardModel(nn.Module):
     @property
     def probe(self) -> Complex64[Tensor, "M N N"]:
         """The probe modes as they are now."""
-        return torch.view_as_complex(self.probe_parts) * self.probe_unit
+        probe = torch.view_as_complex(self.probe_parts) * self.probe_unit
+        return probe if self.support is None else probe * self.support
 
     def forward(
         self, patches: Complex64[Tensor, "B C N N"], offsets_px: Float32[Tensor, "B C0 2"]

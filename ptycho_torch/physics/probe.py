@@ -5,7 +5,18 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-__all__ = ["annular_probe", "central_power_fraction", "disk_probe", "gaussian_probe", "with_modes"]
+from ptycho_torch.config import ModelConfig
+from ptycho_torch.errors import DataError
+
+__all__ = [
+    "annular_probe",
+    "central_power_fraction",
+    "disk_probe",
+    "gaussian_probe",
+    "probe_support",
+    "with_modes",
+    "within_support",
+]
 
 
 def annular_probe(
@@ -116,6 +127,44 @@ def with_modes(probe: np.ndarray, n_modes: int, power_ratio: float) -> np.ndarra
     powers = power_ratio ** np.arange(n_modes)
     scaled = np.sqrt(powers / powers.sum())[:, None] * np.stack(kept)
     return np.asarray(scaled.reshape(n_modes, N, N).astype(np.complex64))
+
+
+def probe_support(model: ModelConfig) -> np.ndarray | None:
+    """Return where the probe may be other than zero, (N, N) bool; None: everywhere.
+
+    It is the disk of ``probe_mask``, about the middle of the grid, (N - 1)/2, with a hard edge.
+    """
+    if not model.probe_mask:
+        return None
+    diameter_px = model.N / 2 if model.probe_mask_diameter_px is None else model.probe_mask_diameter_px
+    return np.asarray(_radius_px(model.N) < diameter_px / 2)
+
+
+def within_support(probe: np.ndarray, model: ModelConfig) -> np.ndarray:
+    """Return a probe with zeros where it must be zero; the probe itself where there is no mask.
+
+    Parameters
+    ----------
+    probe
+        Probe modes (M, N, N), complex.
+    model
+        Says of the mask.
+
+    Raises
+    ------
+    DataError
+        When nothing is left of it.
+    """
+    support = probe_support(model)
+    if support is None:
+        return probe
+    masked: np.ndarray = np.where(support, probe, 0).astype(probe.dtype)
+    if not masked.any():
+        raise DataError(
+            f"the probe is dark in all {int(support.sum())} pixels that model.probe_mask leaves of it: "
+            "enlarge model.probe_mask_diameter_px, or set model.probe_mask to false"
+        )
+    return masked
 
 
 def _radius_px(N: int) -> np.ndarray:

@@ -9,10 +9,13 @@ from pathlib import Path
 import pytest
 
 from harness.errors import HarnessError, SpecError
+from harness.golden import read_goldens
 from harness.inventory import Inventory
+from harness.resolve import resolve
 from harness.resolved import ResolvedRun
 from harness.run_sources import FileSource, SimulatedSource
 from harness.sources import data_folders
+from harness.spec import read_spec
 from tests.harness.spec_kit import LOCAL, ROOT, SMALL, WITH_GPU, resolved, write_scan
 
 FROM_FILE = "name: x\ndata: {{train: {{file: {file}}}}}\ntraining: {{n_groups: 8}}\n"
@@ -268,3 +271,23 @@ def test_the_measured_siemens_star_resolves_where_its_data_are(tmp_path: Path) -
     text = (ROOT / "runs" / "published" / "siemens-star.yaml").read_text(encoding="utf-8")
     run = resolved(tmp_path, text, data_dirs=folders).run
     assert (run.payload.model.N, run.payload.data.units) == (128, "count_intensity")
+
+
+def test_a_field_that_came_later_moves_no_digest_on_record_until_it_is_used() -> None:
+    recorded = read_goldens(ROOT / "runs" / "golden" / "ci.json").goldens
+    digest = resolve(read_spec(ROOT / "runs" / "ci.yaml"), LOCAL).run.digest
+    assert {golden.facts["inputs"] for golden in recorded.values()} == {digest}
+    assert all("model.probe_mask" not in golden.origin.values for golden in recorded.values())
+    used = read_spec(ROOT / "runs" / "ci.yaml", ["model.probe_mask=true"])
+    assert resolve(used, LOCAL).run.digest != digest
+
+
+def test_a_run_from_before_a_field_came_is_read_as_it_was_recorded(tmp_path: Path) -> None:
+    run = resolved(tmp_path, SMALL).run
+    plain = run.to_json()
+    for name in ("probe_mask", "probe_mask_diameter_px"):
+        del plain["payload"]["model"][name], plain["payload"]["origins"][f"model.{name}"]
+    old = ResolvedRun.from_json(plain)
+    assert old.digest == run.digest
+    assert "model.probe_mask" not in old.leaves()
+    assert not old.training.model.probe_mask

@@ -53,3 +53,12 @@ def test_an_attempt_that_went_on_from_a_saved_state_is_listed_with_its_step(benc
     assert found.sentence == (
         "b was broken off, and its attempt 2 went on from the state after step 7, although code: changed"
     )
+
+
+def test_a_field_that_one_run_is_too_old_for_is_a_difference_only_where_it_is_used(bench: Bench) -> None:
+    now = read_manifest(bench.run().path)
+    old = replace(now, resolved={key: leaf for key, leaf in now.resolved.items() if "probe_mask" not in key})
+    assert suspects(old, now) == suspects(now, old) == ()
+    on = replace(now.resolved["model.probe_mask"], value=True)
+    used = replace(now, resolved={**now.resolved, "model.probe_mask": on})
+    assert named(suspects(old, used)) == [("inputs", "model.probe_mask")]

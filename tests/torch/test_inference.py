@@ -259,3 +259,9 @@ class TestTrainedProbe:
     def test_a_probe_that_was_not_trained_stays_the_scans_own(self) -> None:
         scan = first_frames(simulated(), 3)
         assert with_trained_probe(small_module(scan, scaling_of(scan)), scan) is scan
+
+    def test_a_masked_probe_takes_the_place_of_the_scans(self) -> None:
+        scan = first_frames(simulated(), 3)
+        module = small_module(scan, scaling_of(scan), probe_mask=True)
+        inside = np.hypot(*(np.mgrid[:64, :64] - 31.5)) < 16
+        np.testing.assert_array_equal(with_trained_probe(module, scan).probe, scan.probe * inside)

@@ -72,3 +72,10 @@ def test_a_payload_cannot_be_changed_but_copied_and_pickled() -> None:
     with pytest.raises(TypeError):
         payload.overrides_applied["n_groups"] = 1  # type: ignore[index]
     assert copy.deepcopy(payload) == pickle.loads(pickle.dumps(payload)) == payload
+
+
+def test_a_payload_from_before_a_field_came_is_read_with_its_default() -> None:
+    payload = train()
+    plain = payload.to_json_dict()
+    del plain["model"]["probe_mask"]
+    assert TrainingPayload.from_json_dict(plain) == payload

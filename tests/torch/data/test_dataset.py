@@ -72,6 +72,16 @@ def test_a_flat_patch_at_the_amplitude_level_explains_the_mean_frame():
     assert scaling.mean_counts == pytest.approx(measured, rel=1e-12)
 
 
+def test_the_scale_under_a_mask_is_that_of_the_probe_within_it():
+    waves = np.random.Generator(np.random.PCG64(2)).normal(size=(1, 64, 128))
+    scan = make_scan(side=64, probe=waves.view(complex).astype(np.complex64))
+    scaling = measure_scaling(scan, FRAMES, DataConfig(units=scan.units), ModelConfig(probe_mask=True))
+    inside = np.hypot(*(np.mgrid[:64, :64] - 31.5)) < 16
+    power = np.sum(np.abs(scan.probe[:, inside].astype(complex)) ** 2)
+    assert scaling.probe_power == pytest.approx(power, rel=1e-12)
+    assert scaling.intensity_scale == pytest.approx(scaling.mean_counts / (power * 0.25), rel=1e-12)
+
+
 def test_photons_are_measured_in_counts_whatever_the_configuration_says():
     scan = make_scan()
     scales = [

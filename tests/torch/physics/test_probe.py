@@ -3,11 +3,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from ptycho_torch.config import ModelConfig
+from ptycho_torch.errors import ConfigError, DataError
 from ptycho_torch.physics.probe import (
     annular_probe,
     central_power_fraction,
     disk_probe,
     gaussian_probe,
+    probe_support,
+    within_support,
 )
 
 
@@ -71,3 +75,41 @@ def test_the_curvature_is_the_phase_at_the_edge():
     turn = np.angle(probe[32, 42] / probe[32, 32])
     inner, outer = 0.5 / 100, (0.25 + 10.5**2) / 100
     assert turn == pytest.approx(2 * np.pi * 0.25 * (outer - inner), abs=1e-4)
+
+
+def test_a_mask_is_the_disk_of_half_the_grid_unless_it_is_told_otherwise():
+    radius = np.hypot(*(np.mgrid[:64, :64] - 31.5))
+    assert probe_support(ModelConfig()) is None
+    np.testing.assert_array_equal(probe_support(ModelConfig(probe_mask=True)), radius < 16)
+    told = ModelConfig(N=128, probe_mask=True, probe_mask_diameter_px=21)
+    np.testing.assert_array_equal(probe_support(told), np.hypot(*(np.mgrid[:128, :128] - 63.5)) < 10.5)
+
+
+def test_a_probe_is_unchanged_within_its_mask_and_zero_outside():
+    probe = gaussian_probe(64, fwhm_px=20, curvature_waves=1.0)
+    masked = within_support(probe, ModelConfig(probe_mask=True, probe_mask_diameter_px=20))
+    inside = np.hypot(*(np.mgrid[:64, :64] - 31.5)) < 10
+    np.testing.assert_array_equal(masked[:, inside], probe[:, inside])
+    assert masked.dtype == probe.dtype
+    assert not masked[:, ~inside].any()
+    assert within_support(probe, ModelConfig()) is probe
+
+
+def test_a_probe_that_is_dark_within_its_mask_is_refused():
+    probe = np.zeros((1, 64, 64), np.complex64)
+    probe[0, :4] = 1
+    with pytest.raises(DataError, match="dark in all 316 pixels that model.probe_mask leaves"):
+        within_support(probe, ModelConfig(probe_mask=True, probe_mask_diameter_px=20))
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"probe_mask_diameter_px": 20.0}, "set probe_mask to true"),
+        ({"probe_mask": True, "probe_mask_diameter_px": 65}, r"at most N \(64\)"),
+        ({"probe_mask": True, "probe_mask_diameter_px": 1.5}, "at least 2"),
+    ],
+)
+def test_a_mask_without_sense_is_refused(given: dict[str, object], said: str):
+    with pytest.raises(ConfigError, match=rf"probe_mask_diameter_px: .*{said}"):
+        ModelConfig(**given)

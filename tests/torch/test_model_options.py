@@ -1,0 +1,55 @@
+"""The options of the model: a mask of the probe, a trained scale, total variation."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from ptycho_torch.config import PyTorchExecutionConfig
+from ptycho_torch.module import PtychoModule
+from tests.torch.test_module import _batch, _module
+
+
+def test_the_counts_under_a_mask_are_those_of_the_probe_within_it() -> None:
+    module, plain = _module({"probe_mask": True, "probe_mask_diameter_px": 12}), _module()
+    outside = np.hypot(*(np.mgrid[:64, :64] - 31.5)) >= 6
+    patches, offsets = torch.ones(1, 1, 64, 64, dtype=torch.complex64), torch.zeros(1, 1, 2)
+    within = plain.forward_model.probe.clone()
+    within[:, outside] = 0
+    share = within.abs().square().sum() / plain.forward_model.probe.abs().square().sum()
+    counts = module.forward_model(patches, offsets).sum()
+    assert 0.2 < share < 0.9
+    torch.testing.assert_close(counts, share * plain.forward_model(patches, offsets).sum())
+    seen = torch.where(torch.from_numpy(outside), 5 * patches, patches)
+    torch.testing.assert_close(module.forward_model(seen, offsets).sum(), counts)
+
+
+def test_a_trained_probe_stays_zero_outside_its_mask() -> None:
+    module = _module({"probe_trainable": True, "probe_mask": True, "probe_mask_diameter_px": 20})
+    outside = np.hypot(*(np.mgrid[:64, :64] - 31.5)) >= 10
+    before = module.forward_model.probe.detach().clone()
+    optimizer = module.configure_optimizers()
+    for _ in range(3):
+        optimizer.zero_grad()
+        module.batch_loss(_batch()).backward()
+        optimizer.step()
+    after = module.forward_model.probe.detach()
+    assert not after[:, outside].any()
+    assert not module.state_dict()["forward_model.probe_parts"][:, outside].any()
+    assert (after != before)[:, ~outside].all()
+    checkpoint: dict[str, object] = {"state_dict": module.state_dict()}
+    module.on_save_checkpoint(checkpoint)
+    again = PtychoModule.from_checkpoint(checkpoint, PyTorchExecutionConfig())
+    assert torch.equal(again.forward_model.probe, after)
+
+
+def test_a_checkpoint_from_before_an_option_came_still_loads() -> None:
+    module = _module()
+    checkpoint: dict[str, object] = {"state_dict": module.state_dict()}
+    module.on_save_checkpoint(checkpoint)
+    stored = checkpoint["hyper_parameters"]
+    added = {"probe_mask", "probe_mask_diameter_px"}
+    old = {name: value for name, value in stored["model"].items() if name not in added}
+    checkpoint["hyper_parameters"] = {**stored, "model": old}
+    again = PtychoModule.from_checkpoint(checkpoint, PyTorchExecutionConfig())
+    assert torch.equal(again(_batch().input_amplitude), module(_batch().input_amplitude))
