@@ -80,6 +80,7 @@ ACTS: tuple[tuple[Area, str, tuple[str, ...]], ...] = (
     ("inputs", "container.*", _NOWHERE),
     ("inputs", "model.amplitude_level", ("weights", "constants")),
     ("inputs", "model.amp_activation", ("weights", "network")),
+    ("inputs", "model.intensity_scale_trainable", ("weights", "physics")),
     ("inputs", "model.probe_*", ("weights", "constants", "network", "physics")),
     ("inputs", "model.object_big", ("weights", "network", "physics")),
     ("inputs", "model.gridsize", ("weights", "order", "values", "network")),

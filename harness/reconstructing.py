@@ -45,8 +45,8 @@ def reconstruct(worker: Worker, resolved: ResolvedRun, payload: InferencePayload
         seed_everything(resolved.seed)
         scan = with_supported_probe(_read_scan(worker.run_dir, resolved, hold_in(store)), payload.model)
         checkpoint = read_network(worker.run_dir, resolved, "model")
-        scaling = trained_scaling(checkpoint, scan)
         module = PtychoModule.from_checkpoint(checkpoint, execution)
+        scaling = trained_scaling(module, scan)
         module = module.to("cuda" if execution.accelerator == "cuda" else "cpu")
         facts = {role: {"sha256": source.sha256} for role, source in resolved.sources.items()}
         facts["scan"] |= scan_facts(scan)
@@ -86,11 +86,13 @@ def reconstruct_test(worker: Worker, resolved: ResolvedRun, test: Scan, result: 
         The training.
     """
     payload, execution = resolved.training, resolved.payload.execution_config
-    scan = with_trained_probe(result.module, test)
+    module = result.module
+    scan = with_trained_probe(module, test)
     made = reconstruct_scan(
-        result.module,
+        module,
         scan,
-        scaling_for(result.datamodule.scaling, scan),
+        # A trained probe has the power that goes with the scales; one of the scan's own may have another.
+        module.scaling if module.model.probe_trainable else scaling_for(module.scaling, scan),
         payload.inference,
         execution,
         batch_size=execution.inference_batch_size or payload.training.batch_size,

@@ -161,7 +161,7 @@ class Worker:
         predictions = predict_patches(
             result.module,
             scan,
-            data.scaling,
+            result.module.scaling,
             batch_size=execution.inference_batch_size or payload.training.batch_size,
             report=self.report_prediction,
         )

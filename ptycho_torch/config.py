@@ -144,6 +144,8 @@ class ModelConfig:
         Hold the probe at zero outside a disk in the middle of its grid, also while it is trained.
     probe_mask_diameter_px
         Diameter of that disk, pixels, from 2 to N; None: N/2, as in PtychoPINN.
+    intensity_scale_trainable
+        Let training improve the intensity scale too: one factor, by its logarithm, from the frozen scale.
     object_big
         Give every pattern of a group its own patch, merged by the physics; else one shared patch.
     amplitude_level
@@ -162,6 +164,7 @@ class ModelConfig:
     object_big: bool = canonical("model.object_big")
     amplitude_level: Annotated[float, Field(gt=0, lt=1)] = 0.5
     probe_mask: bool = added(False)
+    intensity_scale_trainable: bool = added(False)
     probe_mask_diameter_px: Annotated[float, Field(ge=2)] | None = added(None)
 
 

@@ -57,7 +57,16 @@ def _check_mask(probe_mask_diameter_px: float | None, probe_mask: bool, N: int) 
     return None
 
 
-MODEL_RULES = (Rule(("probe_mask_diameter_px", "probe_mask", "N"), _check_mask),)
+def _refuse_two_scales(intensity_scale_trainable: bool, probe_trainable: bool) -> str | None:
+    if intensity_scale_trainable and probe_trainable:
+        return "is true while probe_trainable is, which learns that factor, too: drop one of the two"
+    return None
+
+
+MODEL_RULES = (
+    Rule(("probe_mask_diameter_px", "probe_mask", "N"), _check_mask),
+    Rule(("intensity_scale_trainable", "probe_trainable"), _refuse_two_scales),
+)
 
 
 def _check_stages(

@@ -99,6 +99,7 @@ class PtychoModule(pl.LightningModule):
             max_offset_px=max_offset_px or 0.0,
             window_px=model.N if model.probe_big else model.N // 2,
             is_probe_trainable=model.probe_trainable,
+            is_scale_trainable=model.intensity_scale_trainable,
             support=probe_support(model),
         )
         self.loss: Loss = LOSSES[training.loss](mean_counts=scaling.mean_counts)
@@ -108,12 +109,21 @@ class PtychoModule(pl.LightningModule):
             "scaling": dataclasses.asdict(scaling),
             "max_offset_px": max_offset_px,
         }
+        self._scaling = scaling
         self._epoch_loss = _Mean()
         self.is_recorded = True
         """Whether a graphics card replays its steps; not while somebody looks into one."""
         self.side_by_side = SideBySide()
         """Who computes the portions of a batch, on a processor."""
         self._passes: dict[tuple[torch.Size, bool], RecordedPass] = {}
+
+    @property
+    def scaling(self) -> Scaling:
+        """The scales of the training data; a trained intensity scale is the one that was learnt."""
+        if not self.model.intensity_scale_trainable:
+            return self._scaling
+        learnt = float(self.forward_model.counts_per_unit.detach())
+        return dataclasses.replace(self._scaling, intensity_scale=learnt)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Put into a checkpoint, in plain values, what describes the module, and the epoch's loss so far."""
@@ -162,11 +172,17 @@ class PtychoModule(pl.LightningModule):
         self._passes.clear()
 
     def on_train_batch_end(self, outputs: STEP_OUTPUT, batch: Any, batch_idx: int) -> None:
-        """Log the mean loss of an epoch's samples as ``train_loss``, once, when its last batch is done."""
+        """Log the mean loss of an epoch's samples as ``train_loss``, once, when its last batch is done.
+
+        So is a trained ``intensity_scale``, as it then is.
+        """
         # Lightning's own mean is not saved with a checkpoint, so a resumed epoch would have another.
         if self.trainer.is_last_batch:
             self.log("train_loss", self._epoch_loss.value, on_step=False, on_epoch=True, batch_size=1)
             self._epoch_loss = _Mean()
+            if self.model.intensity_scale_trainable:
+                scale = self.scaling.intensity_scale
+                self.log("intensity_scale", scale, on_step=False, on_epoch=True, batch_size=1)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Return the loss of one batch and log its mean over the validation samples as ``val_loss``."""

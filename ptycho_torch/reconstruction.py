@@ -6,7 +6,6 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -46,19 +45,19 @@ class ScanResult:
     aligned: Aligned | None
 
 
-def trained_scaling(checkpoint: Mapping[str, Any], scan: Scan) -> Scaling:
-    """Return the scales of a checkpoint's network, as they hold for the probe of a scan: :func:`scaling_for`.
+def trained_scaling(module: PtychoModule, scan: Scan) -> Scaling:
+    """Return the scales of a trained network, as they hold for the probe of a scan: :func:`scaling_for`.
 
     Raises
     ------
     DataError
         When the probe's frames are of another size than the network's.
     """
-    stored = checkpoint["hyper_parameters"]
-    side = stored["model"]["N"]
-    if scan.side_px != side:
-        raise DataError(f"{scan.source}: frames are {scan.side_px} pixels wide, the network's are {side}")
-    return scaling_for(Scaling(**stored["scaling"]), scan)
+    if scan.side_px != module.model.N:
+        raise DataError(
+            f"{scan.source}: frames are {scan.side_px} pixels wide, the network's are {module.model.N}"
+        )
+    return scaling_for(module.scaling, scan)
 
 
 def scaling_for(scaling: Scaling, scan: Scan) -> Scaling:

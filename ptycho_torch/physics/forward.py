@@ -29,6 +29,8 @@ class ForwardModel(nn.Module):
         Side of the central window of a patch that is reconstructed, pixels.
     is_probe_trainable
         Let the optimizer improve the probe, in units of its largest initial amplitude.
+    is_scale_trainable
+        Let the optimizer improve the intensity scale: the logarithm of its ratio to `intensity_scale`.
     support
         Where the probe may be other than zero [N, N], bool; None: everywhere. A trained probe keeps to it.
 
@@ -41,6 +43,7 @@ class ForwardModel(nn.Module):
     probe_parts: Tensor
     probe_unit: Tensor
     intensity_scale: Tensor
+    log_intensity_gain: nn.Parameter | None
     weight: Tensor
     support: Tensor | None
 
@@ -52,6 +55,7 @@ class ForwardModel(nn.Module):
         max_offset_px: float = 0.0,
         window_px: int | None = None,
         is_probe_trainable: bool = False,
+        is_scale_trainable: bool = False,
         support: np.ndarray | None = None,
     ) -> None:
         super().__init__()
@@ -71,6 +75,8 @@ class ForwardModel(nn.Module):
         self.register_buffer("support", torch.from_numpy(support) if is_held else None, persistent=False)
         self.register_buffer("probe_unit", torch.tensor(unit))
         self.register_buffer("intensity_scale", torch.tensor(intensity_scale, dtype=torch.float32))
+        gain = nn.Parameter(torch.zeros(())) if is_scale_trainable else None
+        self.register_parameter("log_intensity_gain", gain)
         self.register_buffer(
             "weight", merge_weight(N, N if window_px is None else window_px), persistent=False
         )
@@ -80,6 +86,12 @@ class ForwardModel(nn.Module):
         """The probe modes as they are now."""
         probe = torch.view_as_complex(self.probe_parts) * self.probe_unit
         return probe if self.support is None else probe * self.support
+
+    @property
+    def counts_per_unit(self) -> Float32[Tensor, ""]:
+        """The intensity scale as it is now: the frozen one, or what training has made of it."""
+        gain = self.log_intensity_gain
+        return self.intensity_scale if gain is None else self.intensity_scale * gain.exp()
 
     def forward(
         self, patches: Complex64[Tensor, "B C N N"], offsets_px: Float32[Tensor, "B C0 2"]
@@ -97,7 +109,7 @@ class ForwardModel(nn.Module):
         if offsets_px.shape[1] > 1:
             patches = self.overlap(patches, offsets_px)
         exit_waves = patches[:, :, None] * self.probe
-        return far_field_intensity(exit_waves) * self.intensity_scale
+        return far_field_intensity(exit_waves) * self.counts_per_unit
 
     def overlap(
         self, patches: Complex64[Tensor, "B C N N"], offsets_px: Float32[Tensor, "B C0 2"]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
-from ptycho_torch.config import PyTorchExecutionConfig
+from ptycho_torch.config import ModelConfig, PyTorchExecutionConfig
+from ptycho_torch.errors import ConfigError
 from ptycho_torch.module import PtychoModule
-from tests.torch.test_module import _batch, _module
+from tests.torch.test_module import SCALING, _batch, _module
 
 
 def test_the_counts_under_a_mask_are_those_of_the_probe_within_it() -> None:
@@ -48,8 +50,40 @@ def test_a_checkpoint_from_before_an_option_came_still_loads() -> None:
     checkpoint: dict[str, object] = {"state_dict": module.state_dict()}
     module.on_save_checkpoint(checkpoint)
     stored = checkpoint["hyper_parameters"]
-    added = {"probe_mask", "probe_mask_diameter_px"}
+    added = {"probe_mask", "probe_mask_diameter_px", "intensity_scale_trainable"}
     old = {name: value for name, value in stored["model"].items() if name not in added}
     checkpoint["hyper_parameters"] = {**stored, "model": old}
     again = PtychoModule.from_checkpoint(checkpoint, PyTorchExecutionConfig())
     assert torch.equal(again(_batch().input_amplitude), module(_batch().input_amplitude))
+
+
+def test_a_trainable_intensity_scale_learns_in_parts_and_survives_a_checkpoint() -> None:
+    module = _module({"intensity_scale_trainable": True})
+    batch = _batch(B=10)
+    gain = module.forward_model.log_intensity_gain
+    module.batch_loss(batch).backward()
+    whole, gain.grad = gain.grad, None
+    optimizer = module.configure_optimizers()
+    module.batch_loss_in_parts(batch).backward()
+    assert gain.grad != 0
+    torch.testing.assert_close(gain.grad, whole)
+    optimizer.step()
+    scale = module.scaling.intensity_scale
+    assert scale != SCALING.intensity_scale
+    assert scale == pytest.approx(SCALING.intensity_scale, rel=2e-3)
+    checkpoint: dict[str, object] = {"state_dict": module.state_dict()}
+    module.on_save_checkpoint(checkpoint)
+    again = PtychoModule.from_checkpoint(checkpoint, PyTorchExecutionConfig())
+    assert again.scaling == module.scaling
+    assert torch.equal(again.predict_intensity(batch), module.predict_intensity(batch))
+
+
+def test_without_a_trainable_intensity_scale_the_scales_are_those_of_the_data() -> None:
+    module = _module()
+    assert module.scaling is SCALING
+    assert not any("gain" in name for name in module.state_dict())
+
+
+def test_a_trainable_intensity_scale_beside_a_trainable_probe_is_refused() -> None:
+    with pytest.raises(ConfigError, match="intensity_scale_trainable: is true while probe_trainable is"):
+        ModelConfig(intensity_scale_trainable=True, probe_trainable=True)

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from ptycho_torch.errors import DataError
+from ptycho_torch.losses.poisson import PoissonLoss
 from ptycho_torch.physics.forward import ForwardModel
 from ptycho_torch.physics.patches import extract
 from ptycho_torch.physics.probe import annular_probe
@@ -114,3 +115,26 @@ def test_a_probe_without_mode_axis_is_refused(probe):
 def test_patches_that_leave_the_object_are_refused(obj):
     with pytest.raises(DataError, match="leave the object"):
         list(object_patches(obj, np.array([[0.0, 5.0]]), N))
+
+
+def test_a_scale_that_is_wrong_by_a_factor_is_learnt_back(probe, obj):
+    corners = 10.0 + OFFSETS
+    frames, scale = simulate_frames(obj, probe, corners, 1e8, np.random.default_rng(1))
+    counts = torch.from_numpy(np.stack(list(frames)).astype(np.float32))[:, None]
+    patches = torch.from_numpy(np.stack(list(object_patches(obj, corners, N))).astype(np.complex64))[:, None]
+    model = ForwardModel(probe, scale / 1.3, is_scale_trainable=True)
+    loss, optimizer = PoissonLoss(mean_counts=1e8), torch.optim.Adam(model.parameters(), lr=0.01)
+    for _ in range(150):
+        optimizer.zero_grad()
+        loss(model(patches, torch.zeros(4, 1, 2)), counts).backward()
+        optimizer.step()
+    assert float(model.counts_per_unit.detach()) / scale == pytest.approx(1.0, abs=1e-3)
+    assert float(model.intensity_scale) == pytest.approx(scale / 1.3, rel=1e-6)
+
+
+def test_a_scale_that_is_trained_begins_with_the_very_counts_of_the_frozen_one(probe, obj):
+    patch, offsets = _group(obj, np.zeros((1, 2))), torch.zeros(1, 1, 2)
+    frozen, trained = ForwardModel(probe, 7.7), ForwardModel(probe, 7.7, is_scale_trainable=True)
+    assert torch.equal(trained(patch, offsets), frozen(patch, offsets))
+    assert set(trained.state_dict()) - set(frozen.state_dict()) == {"log_intensity_gain"}
+    assert not list(frozen.parameters())
