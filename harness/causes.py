@@ -61,6 +61,7 @@ ACTS: tuple[tuple[Area, str, tuple[str, ...]], ...] = (
     ("inputs", "training.batch_size", ("order", "end")),
     ("inputs", "training.epochs", ("end", "rate")),
     ("inputs", "training.loss", ("loss", "gradient")),
+    ("inputs", "training.tv_weight", ("loss", "gradient")),
     ("inputs", "training.*", ("rate",)),
     ("inputs", "execution.learning_rate", ("rate",)),
     ("inputs", "execution.scheduler", ("rate",)),

@@ -240,6 +240,9 @@ class TrainingConfig:
         Groups per batch.
     loss
         Name of the loss, a key of ``ptycho_torch.variants.LOSSES``.
+    tv_weight
+        Weight of the object's total variation in what is minimised, 0: none. It is that of the complex
+        patches, per pixel, in units of ``amplitude_level``: a phase rising by 1 rad a pixel counts about 1.
     exponential_gamma
         ``Exponential``: factor of the learning rate per epoch.
     stage_epochs, stage_factors
@@ -262,6 +265,7 @@ class TrainingConfig:
     plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
     plateau_patience: NonNegativeInt = 2
     plateau_min_lr: Annotated[float, Field(ge=0)] = 5e-5
+    tv_weight: Annotated[float, Field(ge=0)] = added(0.0)
 
 
 SECTIONS: Mapping[str, type[Any]] = MappingProxyType(

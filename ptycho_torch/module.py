@@ -22,6 +22,7 @@ from ptycho_torch.differentiated import Differentiated, sum_of_losses
 from ptycho_torch.errors import DataError
 from ptycho_torch.exact.norm import gradient_norm
 from ptycho_torch.losses import LOSSES, Loss
+from ptycho_torch.losses.total_variation import total_variation
 from ptycho_torch.models import GENERATORS
 from ptycho_torch.physics.forward import ForwardModel
 from ptycho_torch.physics.probe import probe_support, within_support
@@ -93,11 +94,12 @@ class PtychoModule(pl.LightningModule):
         self.training_config = training
         self.execution = execution
         self.generator = GENERATORS[model.generator](model).to(memory_format=torch.channels_last)
+        self._window_px = model.N if model.probe_big else model.N // 2
         self.forward_model = ForwardModel(
             within_support(probe, model),
             scaling.intensity_scale,
             max_offset_px=max_offset_px or 0.0,
-            window_px=model.N if model.probe_big else model.N // 2,
+            window_px=self._window_px,
             is_probe_trainable=model.probe_trainable,
             is_scale_trainable=model.intensity_scale_trainable,
             support=probe_support(model),
@@ -192,8 +194,13 @@ class PtychoModule(pl.LightningModule):
         return loss
 
     def batch_loss(self, batch: Batch) -> Tensor:
-        """Return the loss of one batch."""
-        return self.loss(self.predict_intensity(batch), batch.measured_intensity, batch.mask)
+        """Return the loss of one batch, with the total variation of its patches where that has a weight."""
+        patches = self.predict_patches(batch.input_amplitude)
+        loss = self.loss(self.forward_model(patches, batch.offsets_px), batch.measured_intensity, batch.mask)
+        if self.training_config.tv_weight == 0:
+            return loss
+        weight = self.training_config.tv_weight / self.model.amplitude_level
+        return loss + weight * total_variation(patches, self._window_px)
 
     def batch_loss_in_parts(self, batch: Batch) -> Tensor:
         """Return the loss of one batch, as the device computes it best.

@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
 from ptycho_torch.config import ModelConfig, PyTorchExecutionConfig
+from ptycho_torch.data.dataset import Batch
 from ptycho_torch.errors import ConfigError
+from ptycho_torch.losses.total_variation import total_variation
 from ptycho_torch.module import PtychoModule
 from tests.torch.test_module import SCALING, _batch, _module
+
+
+def _in_double(batch: Batch) -> Batch:
+    return dataclasses.replace(
+        batch,
+        input_amplitude=batch.input_amplitude.double(),
+        measured_intensity=batch.measured_intensity.double(),
+        offsets_px=batch.offsets_px.double(),
+    )
 
 
 def test_the_counts_under_a_mask_are_those_of_the_probe_within_it() -> None:
@@ -52,7 +65,8 @@ def test_a_checkpoint_from_before_an_option_came_still_loads() -> None:
     stored = checkpoint["hyper_parameters"]
     added = {"probe_mask", "probe_mask_diameter_px", "intensity_scale_trainable"}
     old = {name: value for name, value in stored["model"].items() if name not in added}
-    checkpoint["hyper_parameters"] = {**stored, "model": old}
+    training = {name: value for name, value in stored["training"].items() if name != "tv_weight"}
+    checkpoint["hyper_parameters"] = {**stored, "model": old, "training": training}
     again = PtychoModule.from_checkpoint(checkpoint, PyTorchExecutionConfig())
     assert torch.equal(again(_batch().input_amplitude), module(_batch().input_amplitude))
 
@@ -87,3 +101,24 @@ def test_without_a_trainable_intensity_scale_the_scales_are_those_of_the_data() 
 def test_a_trainable_intensity_scale_beside_a_trainable_probe_is_refused() -> None:
     with pytest.raises(ConfigError, match="intensity_scale_trainable: is true while probe_trainable is"):
         ModelConfig(intensity_scale_trainable=True, probe_trainable=True)
+
+
+@pytest.mark.parametrize(
+    "model", [{}, {"gridsize": 2}, {"gridsize": 2, "object_big": False, "probe_big": True}]
+)
+def test_total_variation_is_added_to_the_loss_and_its_parts_add_up(model: dict[str, object]) -> None:
+    plain, weighed = _module(model).double(), _module(model, {"tv_weight": 0.3}).double()
+    batch = _in_double(_batch(4, 3) if model else _batch(1, 10))
+    window = 64 if model.get("probe_big") else 32
+    variation = total_variation(plain.predict_patches(batch.input_amplitude), window)
+    expected = plain.batch_loss(batch) + 0.3 / 0.5 * variation
+    torch.testing.assert_close(weighed.batch_loss(batch), expected)
+    assert variation > 0
+    weighed.batch_loss(batch).backward()
+    whole = [parameter.grad.clone() for parameter in weighed.parameters()]
+    weighed.zero_grad()
+    parts = weighed.batch_loss_in_parts(batch)
+    parts.backward()
+    torch.testing.assert_close(parts, expected)
+    for parameter, gradient in zip(weighed.parameters(), whole, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient)
