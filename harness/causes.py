@@ -108,6 +108,7 @@ ACTS: tuple[tuple[Area, str, tuple[str, ...]], ...] = (
     ("code", "ptycho_torch/physics/simulation.py", ("values",)),
     ("code", "ptycho_torch/physics/*", ("physics", "constants", "gradient")),
     ("code", "ptycho_torch/losses/*", ("loss", "gradient")),
+    ("code", "ptycho_torch/total_variation.py", ("loss", "gradient")),
     ("code", "ptycho_torch/schedulers.py", ("rate",)),
     (
         "code",

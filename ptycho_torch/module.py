@@ -22,12 +22,11 @@ from ptycho_torch.differentiated import Differentiated, sum_of_losses
 from ptycho_torch.errors import DataError
 from ptycho_torch.exact.norm import gradient_norm
 from ptycho_torch.losses import LOSSES, Loss
-from ptycho_torch.losses.total_variation import total_variation
 from ptycho_torch.models import GENERATORS
-from ptycho_torch.physics.forward import ForwardModel
-from ptycho_torch.physics.probe import probe_support, within_support
+from ptycho_torch.physics.forward import forward_model_of, window_px
 from ptycho_torch.schedulers import SCHEDULERS
 from ptycho_torch.side_by_side import SideBySide
+from ptycho_torch.total_variation import total_variation
 
 __all__ = ["PtychoModule"]
 
@@ -82,28 +81,11 @@ class PtychoModule(pl.LightningModule):
         max_offset_px: float | None = None,
     ) -> None:
         super().__init__()
-        if probe.shape[-1] != model.N:
-            raise DataError(
-                f"the probe is {probe.shape[-1]} px wide but model.N is {model.N}: they must agree"
-            )
-        if model.gridsize > 1 and max_offset_px is None:
-            raise DataError(
-                f"model.gridsize is {model.gridsize} but no largest offset was given for the canvas"
-            )
         self.model = model
         self.training_config = training
         self.execution = execution
         self.generator = GENERATORS[model.generator](model).to(memory_format=torch.channels_last)
-        self._window_px = model.N if model.probe_big else model.N // 2
-        self.forward_model = ForwardModel(
-            within_support(probe, model),
-            scaling.intensity_scale,
-            max_offset_px=max_offset_px or 0.0,
-            window_px=self._window_px,
-            is_probe_trainable=model.probe_trainable,
-            is_scale_trainable=model.intensity_scale_trainable,
-            support=probe_support(model),
-        )
+        self.forward_model = forward_model_of(model, probe, scaling.intensity_scale, max_offset_px)
         self.loss: Loss = LOSSES[training.loss](mean_counts=scaling.mean_counts)
         self._description = {
             "model": dataclasses.asdict(model),
@@ -174,10 +156,7 @@ class PtychoModule(pl.LightningModule):
         self._passes.clear()
 
     def on_train_batch_end(self, outputs: STEP_OUTPUT, batch: Any, batch_idx: int) -> None:
-        """Log the mean loss of an epoch's samples as ``train_loss``, once, when its last batch is done.
-
-        So is a trained ``intensity_scale``, as it then is.
-        """
+        """Log an epoch's mean ``train_loss``, and a trained ``intensity_scale``, when its last batch ends."""
         # Lightning's own mean is not saved with a checkpoint, so a resumed epoch would have another.
         if self.trainer.is_last_batch:
             self.log("train_loss", self._epoch_loss.value, on_step=False, on_epoch=True, batch_size=1)
@@ -200,7 +179,7 @@ class PtychoModule(pl.LightningModule):
         if self.training_config.tv_weight == 0:
             return loss
         weight = self.training_config.tv_weight / self.model.amplitude_level
-        return loss + weight * total_variation(patches, self._window_px)
+        return loss + weight * total_variation(patches, window_px(self.model))
 
     def batch_loss_in_parts(self, batch: Batch) -> Tensor:
         """Return the loss of one batch, as the device computes it best.

@@ -7,11 +7,13 @@ import torch
 from jaxtyping import Complex64, Float32
 from torch import Tensor, nn
 
+from ptycho_torch.config import ModelConfig
 from ptycho_torch.errors import DataError
 from ptycho_torch.physics.patches import canvas_side_px, extract, merge, merge_weight
+from ptycho_torch.physics.probe import probe_support, within_support
 from ptycho_torch.physics.propagation import far_field_intensity
 
-__all__ = ["ForwardModel"]
+__all__ = ["ForwardModel", "forward_model_of", "window_px"]
 
 
 class ForwardModel(nn.Module):
@@ -122,3 +124,42 @@ class ForwardModel(nn.Module):
             margin = (side - N) // 2
             canvas = nn.functional.pad(patches[:, 0], (margin, margin, margin, margin))
         return extract(canvas[:, None], offsets_px, N)
+
+
+def window_px(model: ModelConfig) -> int:
+    """Return the side of the central window of a patch that a model reconstructs, pixels."""
+    return model.N if model.probe_big else model.N // 2
+
+
+def forward_model_of(
+    model: ModelConfig, probe: np.ndarray, intensity_scale: float, max_offset_px: float | None
+) -> ForwardModel:
+    """Make the forward model that a configuration describes.
+
+    Parameters
+    ----------
+    model
+        The configuration.
+    probe, intensity_scale
+        As in :class:`ForwardModel`; what lies outside the configuration's mask is left out of the probe.
+    max_offset_px
+        As there; None where no group has more than one member.
+
+    Raises
+    ------
+    DataError
+        If the probe does not fit the model or its mask, or the largest offset is missing or too large.
+    """
+    if probe.shape[-1] != model.N:
+        raise DataError(f"the probe is {probe.shape[-1]} px wide but model.N is {model.N}: they must agree")
+    if model.gridsize > 1 and max_offset_px is None:
+        raise DataError(f"model.gridsize is {model.gridsize} but no largest offset was given for the canvas")
+    return ForwardModel(
+        within_support(probe, model),
+        intensity_scale,
+        max_offset_px=max_offset_px or 0.0,
+        window_px=window_px(model),
+        is_probe_trainable=model.probe_trainable,
+        is_scale_trainable=model.intensity_scale_trainable,
+        support=probe_support(model),
+    )

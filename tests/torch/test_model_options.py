@@ -11,8 +11,8 @@ import torch
 from ptycho_torch.config import ModelConfig, PyTorchExecutionConfig
 from ptycho_torch.data.dataset import Batch
 from ptycho_torch.errors import ConfigError
-from ptycho_torch.losses.total_variation import total_variation
 from ptycho_torch.module import PtychoModule
+from ptycho_torch.total_variation import total_variation
 from tests.torch.test_module import SCALING, _batch, _module
 
 

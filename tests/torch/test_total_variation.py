@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from ptycho_torch.losses.poisson import PoissonLoss
-from ptycho_torch.losses.total_variation import total_variation
 from ptycho_torch.physics.forward import ForwardModel
 from ptycho_torch.physics.probe import disk_probe
+from ptycho_torch.total_variation import total_variation
 
 N = 64
 

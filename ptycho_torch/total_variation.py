@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from jaxtyping import Complex, Float
 from torch import Tensor
 
 from ptycho_torch.losses.mae import amplitude
@@ -14,7 +13,7 @@ SMALLEST_STEP = 1e-3
 """A step far below this counts by its square, so that there is a derivative where the object is flat."""
 
 
-def total_variation(patches: Complex[Tensor, "*lead N N"], window_px: int) -> Float[Tensor, ""]:
+def total_variation(patches: Tensor, window_px: int) -> Tensor:
     """Return the mean length of the complex object's gradient over the middle of its patches.
 
     A step of the amplitude and a step of the phase, times the amplitude, both count; a global phase does not.
@@ -22,7 +21,7 @@ def total_variation(patches: Complex[Tensor, "*lead N N"], window_px: int) -> Fl
     Parameters
     ----------
     patches
-        Object patches.
+        Object patches [..., N, N], complex.
     window_px
         Side of the central window that is reconstructed, pixels. Its edge against what lies outside is
         no step of the object.
