@@ -79,14 +79,12 @@ def refine_own_image(
             network_image=image.read_bytes(),
             report=report,
         )
-        cpu_seconds = round(sum(os.times()[:4]) - began, 3)
         folder = worker.run_dir / "products" / "refined"
         folder.mkdir(exist_ok=True)
         for name, content in made.files.items():
             worker.keep(f"refined/{name}", content)
         if resolved.products.pictures:
             worker.draw(f"{resolved.name}, refined", made.image, made.aligned, made.metrics, folder)
-    worker.timings["refining_cpu_seconds"] = cpu_seconds
     worker.timings["refining_passes_cpu_seconds"] = own[0]
     facts = {"start": config.start, "network_image": file_digest(image), **made.facts}
     worker.note(metrics={**worker.outcome.metrics, **made.metrics}, refinement=facts)

@@ -78,11 +78,12 @@ class Worker:
         self.stop_if_asked()
         write_progress(self.run_dir, name)
         append_event(self.run_dir, "phase", name=name)
-        started = time.monotonic()
+        started, spent = time.monotonic(), sum(os.times()[:4])
         try:
             yield
         finally:
             self.timings[f"{name}_seconds"] = time.monotonic() - started
+            self.timings[f"{name}_cpu_seconds"] = round(sum(os.times()[:4]) - spent, 3)
         self.stop_if_asked()
 
     def stop_if_asked(self) -> None:
@@ -238,10 +239,9 @@ class Worker:
         self.listen()
 
     def _trained(self, result: TrainingResult) -> dict[str, Any]:
-        records = tuple(_record(self.run_dir, kept) for kept in result.checkpoints)
         return {
             "groups_digest": result.datamodule.groups_digest,
-            "checkpoints": records,
+            "checkpoints": tuple(_record(self.run_dir, kept) for kept in result.checkpoints),
             "final_tensor_digest": tensor_digest(result.module.state_dict()),
             "optimizer_digest": optimizer_digest(result.trainer.optimizers[0].state_dict()),
             "metrics": {**result.metrics, "epochs": result.epochs, "steps": result.steps},

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import h5py
@@ -59,6 +62,16 @@ def made(shop: Path) -> Path:
     return newest(shop)
 
 
+def peak_bytes(shop: Path, scan: str) -> int:
+    """Turn the network on a scan in processes of its own, and return the most memory that one held."""
+    command = [sys.executable, "-m", "harness", "reconstruct", "source", str(shop / scan), *FAST]
+    process = subprocess.Popen([*command, "--runs-dir", str(shop / "runs")], stdout=subprocess.DEVNULL)
+    _, status, usage = os.wait4(process.pid, 0)
+    process.returncode = os.waitstatus_to_exitcode(status)
+    assert process.returncode == ExitCode.OK
+    return usage.ru_maxrss * 1024
+
+
 def test_a_reconstruction_is_a_run_of_its_own_and_names_scan_and_network(made: Path, shop: Path) -> None:
     record = manifest(made)
     assert (record["status"], record["name"]) == ("completed", "source-on-other")
@@ -77,6 +90,21 @@ def test_a_reconstruction_is_a_run_of_its_own_and_names_scan_and_network(made: P
 
 def test_it_repeats_bit_by_bit_from_its_folder_alone(made: Path, shop: Path) -> None:
     assert main(["verify", made.name, "--runs-dir", str(shop / "runs")]) == ExitCode.OK
+
+
+def test_the_record_tells_what_each_phase_took_of_the_processor(made: Path) -> None:
+    timings = manifest(made)["timings"]
+    preparing, predicting = (timings[f"{phase}_cpu_seconds"] for phase in ("preparing", "reconstructing"))
+    assert min(preparing, predicting) > 0
+    assert preparing + predicting < timings["cpu_seconds"]
+
+
+def test_a_longer_scan_takes_no_more_memory(shop: Path) -> None:
+    few, many = 100, 1600
+    for n_frames in (few, many):
+        write_scan(shop / f"{n_frames}.npz", n_frames=n_frames)
+    frames_bytes = (many - few) * 64 * 64 * np.dtype(np.float32).itemsize
+    assert peak_bytes(shop, f"{many}.npz") - peak_bytes(shop, f"{few}.npz") < frames_bytes
 
 
 def test_the_training_scan_comes_out_as_it_did_in_the_training(shop: Path) -> None:
