@@ -3,7 +3,8 @@
 ``python -m benchmarks.quality --data-dir FOLDER [CASE ...]`` runs the named cases (all by default) under the
 environment of the ``portable`` profile, one thread, and prints one table. ``--image FILE`` starts each case
 from the network's image of a run (its ``products/reconstruction.npz``) besides. ``--plot FILE`` draws figure
-against time, beside what pty-chi's LSQML reached.
+against time, beside what pty-chi's LSQML reached and, of ``leaves-1e9``, what the network alone reached in
+the runs of ``--network FOLDER`` (:mod:`benchmarks.network`), and the peer's.
 """
 
 from __future__ import annotations
@@ -15,9 +16,14 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
 
+from benchmarks.network import Training, trainings
 from ptycho_torch.profiles import environment
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 CASES: dict[str, tuple[str, str, str, dict[str, Any]]] = {
     "leaves-1e9": ("synth_deadleaves_N64_K1024_1e09.npz", "center", "count_amplitude", {}),
@@ -49,6 +55,12 @@ LSQML: Mapping[str, Sequence[tuple[float, float]]] = {
 
 LSQML_ENDS_AT: Mapping[str, float] = {"leaves-1e4": 0.81, "star-3-modes": 0.144}
 """Where it ends, of the cases of which no time is known."""
+
+NETWORK_CASE = "leaves-1e9"
+"""The case of which trainings are drawn."""
+
+PEER_UNTIL, PEER_AT_MOST = 600.0, 0.005
+"""CPU-seconds up to which the peer's network reached no more phase SSIM on it than a constant does."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +118,7 @@ def measure(case: str, folder: Path, passes: int, image: Path | None) -> Row:
     return Row(case, config.start, passes, spent[passes - 1], found)
 
 
-def plot(rows: Sequence[Row], file: Path) -> None:
+def plot(rows: Sequence[Row], networks: Sequence[Training], file: Path) -> None:
     """Draw every case's figure against the CPU-seconds that it took."""
     from matplotlib.figure import Figure
 
@@ -123,11 +135,28 @@ def plot(rows: Sequence[Row], file: Path) -> None:
             axes.plot(*zip(*LSQML[case], strict=True), "s--", color="grey", label="pty-chi, LSQML")
         else:
             axes.axhline(LSQML_ENDS_AT[case], linestyle="--", color="grey", label="pty-chi, LSQML, its end")
-        axes.set(xlabel="CPU-seconds", title=case)
+        if networks and case == NETWORK_CASE:
+            _draw_networks(axes, networks)
+        axes.set(xlabel="CPU-seconds", xscale="log", title=case)
         axes.set_ylabel("R-factor" if case.startswith("star") else "phase SSIM")
         axes.grid(visible=True, alpha=0.3)
         axes.legend(fontsize="small")
     sheet.savefig(file, dpi=110)
+
+
+def _draw_networks(axes: Axes, networks: Sequence[Training]) -> None:
+    lengths = [
+        [one for one in networks if one.epochs == epochs]
+        for epochs in sorted({one.epochs for one in networks})
+    ]
+    means = [
+        (fmean(one.cpu_seconds for one in runs), fmean(one.phase_ssim for one in runs)) for runs in lengths
+    ]
+    (line,) = axes.plot(*zip(*means, strict=True), "-", label="network alone, mean of seeds")
+    seen = [(one.cpu_seconds, one.phase_ssim) for one in networks]
+    axes.plot(*zip(*seen, strict=True), "o", color=line.get_color(), markersize=3)
+    first = min(one.cpu_seconds for one in networks)
+    axes.hlines(PEER_AT_MOST, first, PEER_UNTIL, "black", "dashed", label="the peer's network, at most")
 
 
 def main() -> None:
@@ -140,6 +169,7 @@ def main() -> None:
     parser.add_argument("--passes", type=int, nargs="+", default=[20])
     parser.add_argument("--image", type=Path)
     parser.add_argument("--plot", type=Path)
+    parser.add_argument("--network", type=Path, help="runs of benchmarks.network, for the plot")
     given = parser.parse_args()
     if given.data_dir is None or (unknown := sorted(set(given.cases) - set(CASES))):
         parser.error(
@@ -161,7 +191,7 @@ def main() -> None:
                 rows.append(measure(case, Path(given.data_dir), passes, image))
                 print(rows[-1], flush=True)
     if given.plot is not None:
-        plot(rows, given.plot)
+        plot(rows, [] if given.network is None else trainings(given.network), given.plot)
 
 
 if __name__ == "__main__":

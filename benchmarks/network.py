@@ -1,0 +1,110 @@
+"""Quality against CPU-seconds of the network alone: phase SSIM of trainings of several lengths and seeds.
+
+    python -m benchmarks.network SCAN --runs-dir FOLDER [--epochs 3 8 16 32] [--seeds 1 2 3] [--set KEY=VALUE]
+
+Runs the spec that ``harness new`` writes for the scan, of which the truth must be known. Every length is a
+training of its own with its own warm-up and cosine. Takes what FOLDER holds already, and prints one table;
+``benchmarks.quality --network FOLDER`` draws it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.lookup import run_folders
+from harness.manifest import Manifest, read_manifest
+from harness.store import MANIFEST
+
+WARM_UP = 0.03
+"""Part of the training in which the learning rate rises; as `harness new` has it."""
+ENDED = ("completed", "collapsed")
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training: its length and seed, processor time of the training alone, and what came of it."""
+
+    epochs: int
+    seed: int
+    cpu_seconds: float
+    status: str
+    phase_ssim: float
+    phase_correlation: float
+    explained: float
+
+    def __str__(self) -> str:
+        return (
+            f"| {self.epochs} | {self.seed} | {self.cpu_seconds:.0f} | {self.phase_ssim:.3f} | "
+            f"{self.phase_correlation:.3f} | {self.explained:.2f} | {self.status} |"
+        )
+
+
+def trainings(runs_dir: Path) -> list[Training]:
+    """Return the trainings that a folder holds, by length and seed."""
+    kept = [read_manifest(path) for path in run_folders(runs_dir) if (path / MANIFEST).is_file()]
+    ended = [_training(one) for one in kept if one.status in ENDED]
+    return sorted(ended, key=lambda one: (one.epochs, one.seed))
+
+
+def _training(manifest: Manifest) -> Training:
+    figures = manifest.metrics
+    return Training(
+        epochs=int(figures["epochs"]),
+        seed=manifest.seeds["seed"],
+        cpu_seconds=manifest.timings["training_cpu_seconds"],
+        status=manifest.status,
+        phase_ssim=figures["phase_ssim"],
+        phase_correlation=figures["phase_correlation"],
+        explained=figures["collapse_explained"],
+    )
+
+
+def train(scan: Path, epochs: int, seed: int, runs_dir: Path, sets: Sequence[str]) -> None:
+    """Run the spec that ``harness new`` writes, so many epochs with this seed."""
+    warm_up = max(0.1, round(WARM_UP * epochs, 1))
+    own = (f"seed={seed}", f"training.epochs={epochs}", f"training.lr_warmup_epochs={warm_up}")
+    words = [word for one in (*own, "products.pictures=false", *sets) for word in ("--set", one)]
+    with tempfile.TemporaryDirectory() as folder:
+        spec = str(Path(folder) / "spec.yaml")
+        _harness("new", str(scan), "-o", spec)
+        _harness("run", spec, "--runs-dir", str(runs_dir), "--data-dir", str(scan.parent), *words)
+
+
+def _harness(*words: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "harness", *words], check=False, capture_output=True, text=True
+    )
+    if done.returncode not in {0, 1}:
+        sys.exit(done.stderr)
+
+
+def main() -> None:
+    """Train what is not there yet, and print the table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("scan", type=Path)
+    parser.add_argument("--runs-dir", type=Path, required=True)
+    parser.add_argument("--epochs", type=int, nargs="+", default=[3, 8, 16, 32])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--set", dest="sets", action="append", default=[], metavar="KEY=VALUE")
+    asked = parser.parse_args()
+    asked.runs_dir.mkdir(parents=True, exist_ok=True)
+    for epochs in asked.epochs:
+        for seed in asked.seeds:
+            if (epochs, seed) not in {(one.epochs, one.seed) for one in trainings(asked.runs_dir)}:
+                train(asked.scan.resolve(), epochs, seed, asked.runs_dir, asked.sets)
+    print("| epochs | seed | CPU-s of training | phase SSIM | phase correlation | explained | status |")
+    print("|---|---|---|---|---|---|---|")
+    for one in trainings(asked.runs_dir):
+        print(one)
+
+
+if __name__ == "__main__":
+    main()
