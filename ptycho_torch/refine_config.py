@@ -34,7 +34,8 @@ class RefineConfig:
     object_rate, probe_rate
         Step over the one that is best for a batch by its linearised model; 1 is that one.
     momentum
-        Fraction of the last step that is repeated.
+        Fraction of the last step that is repeated; in the first pass it grows to there from nothing, in equal
+        parts from batch to batch.
     last_rate
         Factor on all steps in the last pass; it falls to there from 1, in equal parts.
     weight_floor

@@ -189,18 +189,20 @@ class _Refinement:
         done = (number - 1) / max(self.config.passes - 1, 1)
         factor = self.rate * (1 - (1 - self.config.last_rate) * done)
         total, steps = 0.0, []
-        for batch in np.array_split(order, self.batches):
-            loss, step = self._batch(np.sort(batch), factor, moves_probe=number > self.config.probe_after)
+        for place, batch in enumerate(np.array_split(order, self.batches)):
+            # With all of it from the first step on, the first pass from a flat object may diverge.
+            momentum = self.config.momentum * (place / self.batches if number == 1 else 1)
+            moves_probe = self.config.probe and number > self.config.probe_after
+            loss, step = self._batch(np.sort(batch), factor, momentum, moves_probe=moves_probe)
             total += loss
             steps.append(step)
         means = [math.fsum(step[kind] for step in steps) / len(steps) for kind in (0, 1)]
         return Pass(number, total / self._num_values, means[0], means[1], self.batches, self.rate, False)
 
     def _batch(
-        self, batch: NDArray[np.int64], factor: float, *, moves_probe: bool
+        self, batch: NDArray[np.int64], factor: float, momentum: float, *, moves_probe: bool
     ) -> tuple[float, tuple[float, float]]:
         state, config = self.state, self.config
-        moves_probe = moves_probe and config.probe
         obj_gradient, probe_gradient = torch.zeros_like(state.obj), torch.zeros_like(state.probe)
         probe_weight = torch.zeros(state.probe.shape[-2:])
         mirrored = state.probe.conj().resolve_conj()
@@ -221,7 +223,7 @@ class _Refinement:
         probe_move = probe_gradient / _floored(probe_weight, config.weight_floor) if moves_probe else None
         best = self._best_steps(*first, obj_move, probe_move)
         steps = config.object_rate * factor * best[0], config.probe_rate * factor * best[1]
-        self._move(obj_move, probe_move, steps)
+        self._move(obj_move, probe_move, steps, momentum)
         return total, steps
 
     def _residual(self, patches: Tensor, frames: NDArray[np.int64]) -> tuple[Tensor, float]:
@@ -247,8 +249,10 @@ class _Refinement:
         determinant = a * b - d * d
         return _quotient(c * b - e * d, determinant), _quotient(e * a - c * d, determinant)
 
-    def _move(self, obj_move: Tensor, probe_move: Tensor | None, steps: tuple[float, float]) -> None:
-        state, momentum = self.state, self.config.momentum
+    def _move(
+        self, obj_move: Tensor, probe_move: Tensor | None, steps: tuple[float, float], momentum: float
+    ) -> None:
+        state = self.state
         state.obj_velocity = momentum * state.obj_velocity - steps[0] * obj_move
         state.obj = state.obj + state.obj_velocity
         if probe_move is None:

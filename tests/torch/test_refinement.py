@@ -12,10 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 
 from ptycho_torch.canvas import ScanCanvas
 from ptycho_torch.data.simulate import simulate_scan
 from ptycho_torch.errors import DataError
+from ptycho_torch.exact.seeding import generator
 from ptycho_torch.half_data import correlate_halves
 from ptycho_torch.misfits import DARK_AMPLITUDE, MISFITS
 from ptycho_torch.products import reconstruction_file
@@ -100,6 +102,31 @@ def test_the_same_refinement_twice_gives_the_same_bits_and_another_seed_others()
     assert np.array_equal(first.probe, again.probe)
     assert first.passes == again.passes
     assert not np.array_equal(first.image.object, other.image.object)
+
+
+def test_in_the_first_pass_the_momentum_grows_from_nothing() -> None:
+    scan, num_px = simulated(), 2 * simulated().side_px
+    flat = Reconstruction(
+        np.full((num_px, num_px), 2, dtype=np.complex64),
+        np.ones((num_px, num_px), dtype=np.float32),
+        np.zeros(2, dtype=np.int64),
+        0,
+        0,
+    )
+
+    def after_a_pass(frames: NDArray[np.int64], **options: Any) -> NDArray[np.complex64]:
+        config, start = RefineConfig(passes=1, **options), (flat, scan.probe)
+        return refine(scan, config, counts_per_amplitude=1.0, seed=0, start=start, frames=frames).image.object
+
+    every = np.arange(scan.n_frames)
+    first = np.array_split(generator(0, "refine", 1, 0).permutation(every), 2)[0]
+    once = after_a_pass(first, batches=1, momentum=0.7)
+    without, with_momentum = (after_a_pass(every, batches=2, momentum=value) for value in (0.0, 0.8))
+    is_seen = once != 0
+    # Of two steps the first has none, and the second half of it.
+    repeated = (with_momentum - without)[is_seen]
+    assert np.abs(repeated).max() > 0.1
+    assert repeated == pytest.approx(0.5 * 0.8 * (once - flat.object[0, 0])[is_seen], abs=1e-5)
 
 
 def test_a_step_that_is_too_long_is_taken_back_and_told(caplog: pytest.LogCaptureFixture) -> None:
