@@ -338,7 +338,7 @@ PLANTS: dict[str, tuple[Callable[[Plot], None], Expected]] = {
         Expected(0, "activation/generator.*", "code", BLOCKS),
     ),
     "a factor in the forward model": (
-        change_code(PHYSICS, "* self.intensity_scale", "* (self.intensity_scale * 1.0000002)"),
+        change_code(PHYSICS, "* self.counts_per_unit", "* (self.counts_per_unit * 1.0000002)"),
         Expected(0, "activation/forward_model", "code", PHYSICS),
     ),
     "gradients of two batches added": (
