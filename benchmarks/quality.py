@@ -137,7 +137,8 @@ def plot(rows: Sequence[Row], networks: Sequence[Training], file: Path) -> None:
             axes.axhline(LSQML_ENDS_AT[case], linestyle="--", color="grey", label="pty-chi, LSQML, its end")
         if networks and case == NETWORK_CASE:
             _draw_networks(axes, networks)
-        axes.set(xlabel="CPU-seconds", xscale="log", title=case)
+            axes.set_xscale("log")
+        axes.set(xlabel="CPU-seconds", title=case)
         axes.set_ylabel("R-factor" if case.startswith("star") else "phase SSIM")
         axes.grid(visible=True, alpha=0.3)
         axes.legend(fontsize="small")
@@ -152,7 +153,7 @@ def _draw_networks(axes: Axes, networks: Sequence[Training]) -> None:
     means = [
         (fmean(one.cpu_seconds for one in runs), fmean(one.phase_ssim for one in runs)) for runs in lengths
     ]
-    (line,) = axes.plot(*zip(*means, strict=True), "-", label="network alone, mean of seeds")
+    (line,) = axes.plot(*zip(*means, strict=True), "-", label="network alone")
     seen = [(one.cpu_seconds, one.phase_ssim) for one in networks]
     axes.plot(*zip(*seen, strict=True), "o", color=line.get_color(), markersize=3)
     first = min(one.cpu_seconds for one in networks)
