@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from harness.manifest import Attempt, read_manifest
-from harness.suspects import suspects
+from harness.manifest import Attempt, Manifest, read_manifest
+from harness.suspects import known_answers_that_differ, suspects
 from tests.harness.conftest import Bench, commit, write_scan
 
 
@@ -16,6 +16,21 @@ def named(found: object) -> list[tuple[str, str]]:
 def test_a_run_and_its_repetition_differ_in_nothing(bench: Bench) -> None:
     one, other = (read_manifest(bench.run().path) for _ in range(2))
     assert suspects(one, other) == ()
+
+
+def test_a_known_answer_that_one_version_did_not_ask_for_is_no_difference(bench: Bench) -> None:
+    one = read_manifest(bench.run().path)
+    answers = one.exactness.observed["known_answers"]
+    assert isinstance(answers, dict)
+
+    def answering(**more: str) -> Manifest:
+        observed = {**one.exactness.observed, "known_answers": {**answers, **more}}
+        return replace(one, exactness=replace(one.exactness, observed=observed))
+
+    assert list(known_answers_that_differ(one, answering(new="n"))) == []
+    assert list(known_answers_that_differ(answering(new="n"), one)) == []
+    (sentence,) = known_answers_that_differ(one, answering(new="n", exp="other"))
+    assert sentence.startswith("known answers exp:")
 
 
 def test_values_data_and_every_source_file_are_listed(bench: Bench) -> None:
