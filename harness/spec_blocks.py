@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field
-
 from ptycho_torch import config_keys
 from ptycho_torch.config import (
     DataConfig,
@@ -17,6 +15,7 @@ from ptycho_torch.config import (
     PyTorchExecutionConfig,
     TrainingConfig,
 )
+from ptycho_torch.field_types import Demands
 from ptycho_torch.refine_config import RefineConfig
 from ptycho_torch.simulate_config import (
     KINDS,
@@ -45,7 +44,7 @@ __all__ = [
     "spec_tree",
 ]
 
-Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+Sha256 = Annotated[str, Demands(pattern=r"^[0-9a-f]{64}$")]
 IMAGE_CHOICE = r"cpu|cuda|([^\s@]+@)?sha256:[0-9a-f]{64}"
 """Pattern of what may be named where an image is chosen: never a tag, which moves."""
 
@@ -54,8 +53,8 @@ IN_TRAIN: Mapping[str, str] = MappingProxyType(
 )
 """Values of the science that may be written with the scan to train on, too."""
 
-Size = Annotated[str, Field(pattern=r"^[1-9]\d{0,5}[mg]$")]
-Text = Annotated[str, Field(min_length=1, max_length=1024)]
+Size = Annotated[str, Demands(pattern=r"^[1-9]\d{0,5}[mg]$")]
+Text = Annotated[str, Demands(min_length=1, max_length=1024)]
 
 
 @frozen_config
@@ -72,8 +71,8 @@ class RunBlock:
         A run, or a checkpoint file, whose network's weights the training starts from; null: from chance.
     """
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
-    seed: Annotated[int, Field(ge=0, le=2**32 - 1)] = 42
+    name: Annotated[str, Demands(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    seed: Annotated[int, Demands(ge=0, le=2**32 - 1)] = 42
     init_from: Text | None = None
 
 
@@ -96,7 +95,7 @@ class SourceBlock:
     """
 
     file: Text | None = None
-    source: Annotated[str, Field(pattern=r"^https?://[^\s]+[^/\s]$")] | None = None
+    source: Annotated[str, Demands(pattern=r"^https?://[^\s]+[^/\s]$")] | None = None
     sha256: Sha256 | None = None
     positions: Literal["ptychopinn", "center"] | None = None
     units: Literal["count_amplitude", "count_intensity", "normalized_amplitude"] | None = None
@@ -117,7 +116,7 @@ class ExactnessBlock:
     """
 
     profile: Literal["auto", "strict", "portable", "portable-sse"] = "auto"
-    threads: Annotated[int, Field(ge=1, le=1024)] = 1
+    threads: Annotated[int, Demands(ge=1, le=1024)] = 1
 
 
 @frozen_config
@@ -141,12 +140,12 @@ class ContainerBlock:
         Most processes and threads.
     """
 
-    image: Annotated[str, Field(pattern=f"^(none|{IMAGE_CHOICE})$", max_length=512)] = "none"
+    image: Annotated[str, Demands(pattern=f"^(none|{IMAGE_CHOICE})$", max_length=512)] = "none"
     memory: Size | None = None
-    cpus: Annotated[float, Field(gt=0, le=4096)] | None = None
-    cpuset: Annotated[str, Field(pattern=r"^\d{1,4}(-\d{1,4})?(,\d{1,4}(-\d{1,4})?)*$")] | None = None
+    cpus: Annotated[float, Demands(gt=0, le=4096)] | None = None
+    cpuset: Annotated[str, Demands(pattern=r"^\d{1,4}(-\d{1,4})?(,\d{1,4}(-\d{1,4})?)*$")] | None = None
     shm_size: Size = "1g"
-    pids: Annotated[int, Field(ge=16, le=1_000_000)] = 1024
+    pids: Annotated[int, Demands(ge=16, le=1_000_000)] = 1024
 
 
 @frozen_config
@@ -163,9 +162,9 @@ class CheckpointsBlock:
         Megabytes that these states may take, at least the newest two; they are removed when the run is done.
     """
 
-    every_steps: Annotated[int, Field(ge=1)] | None = None
-    every_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = 60.0
-    budget_mb: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1000.0
+    every_steps: Annotated[int, Demands(ge=1)] | None = None
+    every_seconds: Annotated[float, Demands(ge=0)] | None = 60.0
+    budget_mb: Annotated[float, Demands(ge=0)] = 1000.0
 
 
 @frozen_config

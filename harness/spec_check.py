@@ -6,13 +6,14 @@ import difflib
 import functools
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, get_type_hints
+from typing import Any
 
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic_core import SchemaValidator, ValidationError
 
 from harness.errors import Problem
 from harness.spec_blocks import ALIASES, SpecLeaf, Tree, spec_tree
 from harness.yaml_nodes import Entry, MappingNode, Node, ScalarNode, SequenceNode
+from ptycho_torch.field_types import field_types, value_validator
 from ptycho_torch.layers import Place, Value
 from ptycho_torch.validation import describe_problems
 
@@ -156,17 +157,16 @@ def _describe(node: Node) -> str:
 
 
 @functools.cache
-def _type_of(leaf: SpecLeaf) -> tuple[TypeAdapter[Any], str]:
-    annotation = get_type_hints(leaf.block, include_extras=True)[leaf.field]
-    settings = ConfigDict(strict=True, allow_inf_nan=False)
-    return TypeAdapter(annotation, config=settings), str(annotation)
+def _type_of(leaf: SpecLeaf) -> tuple[SchemaValidator, str]:
+    annotation = field_types(leaf.block)[leaf.field]  # type: ignore[arg-type]  # mypy: no hashable class
+    return value_validator(annotation), str(annotation)
 
 
 def check_leaf(value: Any, node: Node, leaf: SpecLeaf) -> str | None:
     """Say what is wrong with a value by itself, or None; contradictions are judged once all is known."""
-    adapter, annotation = _type_of(leaf)
+    validator, annotation = _type_of(leaf)
     try:
-        adapter.validate_python(value)
+        validator.validate_python(value)
     except ValidationError as error:
         said = describe_problems("", error).problems[0].removeprefix(": ")
         if "should match pattern" in said:

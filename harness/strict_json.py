@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, TypeVar
+from collections.abc import Mapping
+from typing import Any, ClassVar, TypeVar
 
-import pydantic
-from pydantic import ConfigDict, TypeAdapter
+from pydantic_core import ValidationError
 
 from harness.errors import HarnessError
 from ptycho_torch.validation import describe_problems
@@ -18,7 +18,7 @@ StrictT = TypeVar("StrictT")
 class Strict:
     """What is read back from JSON exactly as it was written, or not at all."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True)
+    __pydantic_config__: ClassVar[Mapping[str, Any]] = {"extra": "forbid", "strict": True}
 
 
 def read_strictly(kind: type[StrictT], text: str, what: str) -> StrictT:
@@ -29,8 +29,10 @@ def read_strictly(kind: type[StrictT], text: str, what: str) -> StrictT:
     HarnessError
         It is none; `what` names it.
     """
+    from pydantic import TypeAdapter  # pydantic itself takes long to load, and most commands read nothing
+
     try:
         return TypeAdapter(kind).validate_json(text)
-    except pydantic.ValidationError as error:
+    except ValidationError as error:
         told = "; ".join(describe_problems(what, error).problems[:5])
         raise HarnessError(f"the {what} cannot be read: {told}") from None

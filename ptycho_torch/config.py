@@ -11,9 +11,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
-
-from ptycho_torch.config_rules import EXECUTION_RULES, MODEL_RULES, TRAINING_RULES, name_in, refuse_lookalikes
+from ptycho_torch.config_rules import EXECUTION_RULES, MODEL_RULES, TRAINING_RULES, name_in, whole_number
+from ptycho_torch.field_types import Demands
 from ptycho_torch.validation import frozen_config
 from ptycho_torch.variants import GENERATORS, LOGGERS, LOSSES, SCHEDULERS
 
@@ -59,10 +58,9 @@ def added(default: Any) -> Any:
     return dataclasses.field(default=default, metadata={"added": True})
 
 
-_WholeNumber = BeforeValidator(refuse_lookalikes)
-PositiveInt = Annotated[int, Field(ge=1)]
-NonNegativeInt = Annotated[int, Field(ge=0)]
-PositiveFloat = Annotated[float, Field(gt=0)]
+PositiveInt = Annotated[int, Demands(ge=1)]
+NonNegativeInt = Annotated[int, Demands(ge=0)]
+PositiveFloat = Annotated[float, Demands(gt=0)]
 
 
 @frozen_config
@@ -99,7 +97,7 @@ class DataConfig:
     n_subsample: PositiveInt | None = None
     sequential_sampling: bool = False
     oversample: bool = False
-    validation_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    validation_fraction: Annotated[float, Demands(ge=0, lt=1)] = 0.05
 
 
 @frozen_config
@@ -153,8 +151,8 @@ class ModelConfig:
         It fixes the intensity scale, which diffraction alone leaves free.
     """
 
-    N: Annotated[Literal[64, 128, 256], _WholeNumber] = canonical("model.N")
-    gridsize: Annotated[Literal[1, 2], _WholeNumber] = canonical("model.gridsize")
+    N: Annotated[Literal[64, 128, 256], whole_number] = canonical("model.N")
+    gridsize: Annotated[Literal[1, 2], whole_number] = canonical("model.gridsize")
     generator: Annotated[str, name_in(GENERATORS)] = "cnn"
     n_filters_scale: PositiveInt = canonical("model.n_filters_scale")
     amp_activation: Literal["sigmoid", "swish", "softplus", "relu"] = canonical("model.amp_activation")
@@ -162,10 +160,10 @@ class ModelConfig:
     probe_big: bool = canonical("model.probe_big")
     probe_trainable: bool = False
     object_big: bool = canonical("model.object_big")
-    amplitude_level: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    amplitude_level: Annotated[float, Demands(gt=0, lt=1)] = 0.5
     probe_mask: bool = added(False)
     intensity_scale_trainable: bool = added(False)
-    probe_mask_diameter_px: Annotated[float, Field(ge=2)] | None = added(None)
+    probe_mask_diameter_px: Annotated[float, Demands(ge=2)] | None = added(None)
 
 
 @frozen_config(rules=EXECUTION_RULES)
@@ -215,14 +213,14 @@ class PyTorchExecutionConfig:
     gradient_clip_val: PositiveFloat | None = None
     accum_steps: PositiveInt = 1
     enable_checkpointing: bool = True
-    checkpoint_save_top_k: Annotated[int, Field(ge=-1)] = 1
+    checkpoint_save_top_k: Annotated[int, Demands(ge=-1)] = 1
     checkpoint_monitor_metric: Literal["train_loss", "val_loss"] = "val_loss"
     early_stop_patience: PositiveInt = 100
     enable_progress_bar: bool = False
     logger_backend: Annotated[str, name_in(LOGGERS)] | None = None
     disable_mlflow: bool = False
     inference_batch_size: PositiveInt | None = None
-    middle_trim: Annotated[NonNegativeInt, Field(multiple_of=2)] = 0
+    middle_trim: Annotated[NonNegativeInt, Demands(multiple_of=2)] = 0
     pad_eval: bool = False
 
 
@@ -257,15 +255,15 @@ class TrainingConfig:
     epochs: PositiveInt = 50
     batch_size: PositiveInt = canonical("training.batch_size")
     loss: Annotated[str, name_in(LOSSES)] = "poisson"
-    exponential_gamma: Annotated[float, Field(gt=0, le=1)] = 0.95
-    stage_epochs: Annotated[tuple[PositiveInt, ...], Field(strict=False)] | None = None
-    stage_factors: Annotated[tuple[PositiveFloat, ...], Field(strict=False)] = (1.0, 0.3, 0.1)
-    lr_warmup_epochs: Annotated[float, Field(ge=0)] = 0.0
-    lr_min_ratio: Annotated[float, Field(ge=0, le=1)] = 0.1
-    plateau_factor: Annotated[float, Field(gt=0, lt=1)] = 0.5
+    exponential_gamma: Annotated[float, Demands(gt=0, le=1)] = 0.95
+    stage_epochs: Annotated[tuple[PositiveInt, ...], Demands(strict=False)] | None = None
+    stage_factors: Annotated[tuple[PositiveFloat, ...], Demands(strict=False)] = (1.0, 0.3, 0.1)
+    lr_warmup_epochs: Annotated[float, Demands(ge=0)] = 0.0
+    lr_min_ratio: Annotated[float, Demands(ge=0, le=1)] = 0.1
+    plateau_factor: Annotated[float, Demands(gt=0, lt=1)] = 0.5
     plateau_patience: NonNegativeInt = 2
-    plateau_min_lr: Annotated[float, Field(ge=0)] = 5e-5
-    tv_weight: Annotated[float, Field(ge=0)] = added(0.0)
+    plateau_min_lr: Annotated[float, Demands(ge=0)] = 5e-5
+    tv_weight: Annotated[float, Demands(ge=0)] = added(0.0)
 
 
 SECTIONS: Mapping[str, type[Any]] = MappingProxyType(

@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from pydantic import GetPydanticSchema
 from pydantic_core import core_schema
 
+from ptycho_torch.field_types import Schema
 from ptycho_torch.registry import Registry
 from ptycho_torch.validation import Rule
 
-__all__ = ["EXECUTION_RULES", "MODEL_RULES", "TRAINING_RULES", "name_in", "refuse_lookalikes"]
+__all__ = ["EXECUTION_RULES", "MODEL_RULES", "TRAINING_RULES", "name_in", "whole_number"]
 
 
-def name_in(table: Registry) -> GetPydanticSchema:
+def name_in(table: Registry) -> Callable[[Schema], Schema]:
     """Limit a text to the names of a table of variants, as a ``Literal`` of them would."""
-    return GetPydanticSchema(lambda source, handler: core_schema.literal_schema(list(table)))
+    return lambda _: core_schema.literal_schema(list(table))
 
 
-def refuse_lookalikes(value: Any) -> Any:
+def whole_number(schema: Schema) -> Schema:
     """Refuse ``True`` and ``64.0``, which equal a whole number and would pass a choice of integers."""
+    return core_schema.no_info_before_validator_function(_refuse_lookalikes, schema)
+
+
+def _refuse_lookalikes(value: Any) -> Any:
     if isinstance(value, bool | float):
-        raise ValueError(f"must be a whole number, not {value!r} ({type(value).__name__})")  # noqa: TRY004 - pydantic's
+        raise ValueError(f"must be a whole number, not {value!r} ({type(value).__name__})")  # noqa: TRY004 - pydantic-core's
     return value
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
-
 from ptycho_torch.config import PositiveFloat, frozen_config
+from ptycho_torch.field_types import Demands
 
 __all__ = [
     "DeadLeaves",
@@ -18,8 +17,8 @@ __all__ = [
     "SiemensStar",
 ]
 
-NonNegativeFloat = Annotated[float, Field(ge=0)]
-UnitFraction = Annotated[float, Field(ge=0, le=1)]
+NonNegativeFloat = Annotated[float, Demands(ge=0)]
+UnitFraction = Annotated[float, Demands(ge=0, le=1)]
 PictureName = Literal[
     "astronaut", "brick", "camera", "cell", "chelsea", "coffee", "coins", "grass", "gravel", "moon"
 ]  # fmt: skip
@@ -40,7 +39,7 @@ class ObjectConfig:
     """
 
     kind: Literal["dead_leaves", "lines", "gaussian_field", "siemens_star", "picture"] = "dead_leaves"
-    size_px: Annotated[int, Field(ge=32, le=4096)] = 166
+    size_px: Annotated[int, Demands(ge=32, le=4096)] = 166
 
 
 @frozen_config
@@ -90,8 +89,8 @@ class Lines(ObjectConfig):
     """
 
     kind: Literal["lines"] = "lines"
-    n_lines: Annotated[int, Field(ge=1, le=100_000)] = 400
-    number: Annotated[int, Field(ge=0, le=1000)] = 0
+    n_lines: Annotated[int, Demands(ge=1, le=100_000)] = 400
+    number: Annotated[int, Demands(ge=0, le=1000)] = 0
 
 
 @frozen_config
@@ -121,7 +120,7 @@ class SiemensStar(_Contrast):
     """
 
     kind: Literal["siemens_star"] = "siemens_star"
-    n_spokes: Annotated[int, Field(ge=2, le=1000)] = 36
+    n_spokes: Annotated[int, Demands(ge=2, le=1000)] = 36
     blur_px: NonNegativeFloat = 1.0
 
 

@@ -8,8 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-import pydantic
-from pydantic import ConfigDict, TypeAdapter
+from pydantic_core import ValidationError
 
 from ptycho_torch.config import (
     DataConfig,
@@ -29,7 +28,11 @@ __all__ = ["InferencePayload", "TrainingPayload"]
 class _Payload:
     """Writing to JSON values and reading back, equal to the last bit."""
 
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+    __pydantic_config__: ClassVar[Mapping[str, Any]] = {
+        "extra": "forbid",
+        "strict": True,
+        "allow_inf_nan": False,
+    }
     overrides_applied: Mapping[str, Any]
     origins: Mapping[str, Origin]
 
@@ -51,9 +54,11 @@ class _Payload:
             When a key is missing, unknown or its value illegal; what was written before a field came may
             lack it.
         """
+        from pydantic import TypeAdapter  # pydantic itself takes long to load, and most commands read nothing
+
         try:
             made = TypeAdapter(cls).validate_json(json.dumps(values))
-        except pydantic.ValidationError as error:
+        except ValidationError as error:
             raise describe_problems(cls.__name__, error) from None
         absent = sorted(
             key for key, value in _absent(made.to_json_dict(), values) if not is_unused_addition(key, value)

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
-
 from ptycho_torch.config import PositiveFloat, frozen_config
+from ptycho_torch.field_types import Demands
 from ptycho_torch.object_config import NonNegativeFloat
 
 __all__ = ["AnnularProbe", "DiskProbe", "FileProbe", "GaussianProbe", "ProbeConfig"]
@@ -31,8 +30,8 @@ class ProbeConfig:
 
     kind: Literal["annular", "disk", "gaussian", "file"] = "annular"
     N: Literal[64, 128, 256] = 64
-    n_modes: Annotated[int, Field(ge=1, le=8)] = 1
-    mode_power_ratio: Annotated[float, Field(gt=0, le=1)] = 0.25
+    n_modes: Annotated[int, Demands(ge=1, le=8)] = 1
+    mode_power_ratio: Annotated[float, Demands(gt=0, le=1)] = 0.25
 
 
 @frozen_config
@@ -51,7 +50,7 @@ class AnnularProbe(ProbeConfig):
 
     kind: Literal["annular"] = "annular"
     pupil_radius_px: PositiveFloat = 10.0
-    stop_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.4
+    stop_fraction: Annotated[float, Demands(ge=0, lt=1)] = 0.4
     defocus_waves: float = 0.8
 
 
@@ -107,5 +106,5 @@ class FileProbe(ProbeConfig):
     """
 
     kind: Literal["file"] = "file"
-    file: Annotated[str, Field(min_length=1, max_length=1024)]
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    file: Annotated[str, Demands(min_length=1, max_length=1024)]
+    sha256: Annotated[str, Demands(pattern=r"^[0-9a-f]{64}$")]

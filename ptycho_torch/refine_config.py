@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
-
 from ptycho_torch.config import NonNegativeInt, PositiveFloat, PositiveInt, frozen_config
+from ptycho_torch.field_types import Demands
 from ptycho_torch.validation import Rule
 
 __all__ = ["RefineConfig"]
@@ -60,11 +59,11 @@ class RefineConfig:
     start: Literal["network", "flat"] = "network"
     object_rate: PositiveFloat = 0.6
     probe_rate: PositiveFloat = 0.6
-    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.7
-    last_rate: Annotated[float, Field(gt=0, le=1)] = 0.1
-    weight_floor: Annotated[float, Field(gt=0, le=1)] = 0.05
+    momentum: Annotated[float, Demands(ge=0, lt=1)] = 0.7
+    last_rate: Annotated[float, Demands(gt=0, le=1)] = 0.1
+    weight_floor: Annotated[float, Demands(gt=0, le=1)] = 0.05
     probe: bool = False
-    modes: Annotated[int, Field(ge=1, le=16)] = 1
+    modes: Annotated[int, Demands(ge=1, le=16)] = 1
     probe_after: NonNegativeInt = 1
     half_data: bool = False
     half_data_probe: Literal["own", "whole"] = "own"

@@ -12,9 +12,8 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field
-
 from ptycho_torch.config import NonNegativeInt, PositiveFloat, PositiveInt, frozen_config
+from ptycho_torch.field_types import Demands
 from ptycho_torch.object_config import (
     DeadLeaves,
     GaussianField,
@@ -87,8 +86,8 @@ class RasterScan(ScanConfig):
     """
 
     kind: Literal["raster"] = "raster"
-    rows: Annotated[int, Field(ge=1, le=512)] = 24
-    columns: Annotated[int, Field(ge=1, le=512)] = 24
+    rows: Annotated[int, Demands(ge=1, le=512)] = 24
+    columns: Annotated[int, Demands(ge=1, le=512)] = 24
     jitter_px: NonNegativeFloat = 1.0
 
     @property
@@ -117,7 +116,7 @@ class FermatScan(ScanConfig):
     """
 
     kind: Literal["fermat"] = "fermat"
-    n_positions: Annotated[int, Field(ge=1, le=512**2)] = 576
+    n_positions: Annotated[int, Demands(ge=1, le=512**2)] = 576
 
     @property
     def n_frames(self) -> int:
@@ -142,7 +141,7 @@ class DetectorConfig:
         Counts above which a pixel shows this number; null: it never saturates.
     """
 
-    dead_pixel_fraction: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    dead_pixel_fraction: Annotated[float, Demands(ge=0, lt=1)] = 0.0
     saturation_counts: PositiveInt | None = None
 
 
@@ -167,9 +166,9 @@ class SimulateConfig:
         Seed of the object, the positions and the photon noise; the run's own seed does not touch them.
     """
 
-    object: Annotated[Object, Field(discriminator="kind")] = _block(DeadLeaves)
-    probe: Annotated[Probe, Field(discriminator="kind")] = _block(AnnularProbe)
-    scan: Annotated[ScanKind, Field(discriminator="kind")] = _block(RasterScan)
+    object: Object = _block(DeadLeaves)
+    probe: Probe = _block(AnnularProbe)
+    scan: ScanKind = _block(RasterScan)
     detector: DetectorConfig = _block(DetectorConfig)
     nphotons: PositiveFloat = 1e6
     seed: NonNegativeInt = 0

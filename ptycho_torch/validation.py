@@ -9,11 +9,10 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeVar, dataclass_transform, overload
 
-import pydantic
-from pydantic import ConfigDict
-from pydantic.dataclasses import dataclass as pydantic_dataclass
+from pydantic_core import ArgsKwargs, SchemaValidator, ValidationError
 
 from ptycho_torch.errors import ConfigError
+from ptycho_torch.field_types import config_schema
 
 ConfigT = TypeVar("ConfigT")
 
@@ -83,15 +82,15 @@ def near_miss(name: str, legal: Iterable[str]) -> str:
     return f", did you mean {near[0]!r}?" if near else ""
 
 
-def describe_problems(name: str, error: pydantic.ValidationError, legal: Iterable[str] = ()) -> ConfigError:
-    """Turn pydantic's report into one sentence per problem.
+def describe_problems(name: str, error: ValidationError, legal: Iterable[str] = ()) -> ConfigError:
+    """Turn pydantic-core's report into one sentence per problem.
 
     Parameters
     ----------
     name
         What was validated, in the words of the message; sentences begin with ``name.key:``.
     error
-        pydantic's report.
+        pydantic-core's report.
     legal
         Names of the fields there are, for the hint at a misspelt one.
     """
@@ -161,24 +160,26 @@ def _decorate(cls: Any, rules: Sequence[Rule]) -> Any:
             raise ValueError("; ".join(f"{key}: {text}" for key, text in broken))
         return self
 
-    cls.refuse_contradictions_ = pydantic.model_validator(mode="after")(refuse_contradictions)
-    settings = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-    made: Any = pydantic_dataclass(frozen=True, kw_only=True, config=settings)(cls)
-    validate: Callable[..., None] = made.__init__
+    made: Any = dataclasses.dataclass(frozen=True, kw_only=True)(cls)
 
-    @functools.wraps(validate)
+    @functools.cache
+    def validator() -> SchemaValidator:  # made when first needed: most commands build few of the classes
+        return SchemaValidator(config_schema(made, refuse_contradictions))
+
+    @functools.wraps(made.__init__)
     def build(self: Any, /, **kwargs: Any) -> None:
         try:
-            validate(self, **kwargs)
-        except pydantic.ValidationError as error:
+            validator().validate_python(ArgsKwargs((), kwargs), self_instance=self)
+        except ValidationError as error:
             raise _refusal(made, rules, kwargs, error) from None
 
     made.__init__ = build
+    made.__get_pydantic_core_schema__ = staticmethod(lambda *_: config_schema(made, refuse_contradictions))
     return made
 
 
 def _refusal(
-    cls: Any, rules: Sequence[Rule], given: Mapping[str, Any], error: pydantic.ValidationError
+    cls: Any, rules: Sequence[Rule], given: Mapping[str, Any], error: ValidationError
 ) -> ConfigError:
     fields = {field.name: field for field in dataclasses.fields(cls)}
     found = describe_problems(cls.__name__, error, fields)

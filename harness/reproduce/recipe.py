@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
-
 from ptycho_torch.config import PositiveInt
+from ptycho_torch.field_types import Demands
 from ptycho_torch.layers import Place
 from ptycho_torch.validation import Rule, frozen_config
 
@@ -30,9 +29,9 @@ __all__ = [
 ENDING = ".recipe.yaml"
 """How the name of a recipe's file ends, so that it is told from a spec."""
 
-Text = Annotated[str, Field(min_length=1, max_length=1024)]
-Names = Annotated[tuple[Text, ...], Field(strict=False, min_length=1)]
-Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+Text = Annotated[str, Demands(min_length=1, max_length=1024)]
+Names = Annotated[tuple[Text, ...], Demands(strict=False, min_length=1)]
+Seed = Annotated[int, Demands(ge=0, le=2**32 - 1)]
 
 
 @frozen_config
@@ -47,7 +46,7 @@ class RecipeBlock:
         What is reproduced, in a few words.
     """
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    name: Annotated[str, Demands(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     title: Text
 
 
@@ -67,7 +66,7 @@ class PublicationBlock:
 
     citation: Text
     url: Text
-    differs: Annotated[tuple[Text, ...], Field(strict=False)] = ()
+    differs: Annotated[tuple[Text, ...], Demands(strict=False)] = ()
 
 
 @frozen_config
@@ -89,7 +88,7 @@ class ArmBlock:
     spec: Text
     title: Text
     not_run: Text | None = None
-    seeds: Annotated[tuple[Seed, ...], Field(strict=False, min_length=1)] = (42,)
+    seeds: Annotated[tuple[Seed, ...], Demands(strict=False, min_length=1)] = (42,)
 
 
 def _says_when(
@@ -130,7 +129,7 @@ class FigureBlock:
     less: Text | None = None
     published: float
     at: Text
-    within: Annotated[float, Field(gt=0)] | None = None
+    within: Annotated[float, Demands(gt=0)] | None = None
     at_least: float | None = None
     at_most: float | None = None
     not_comparable: Text | None = None

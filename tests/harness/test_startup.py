@@ -73,7 +73,13 @@ def test_a_bad_spec_is_refused_without_manifest_screen_and_numpy(command: str) -
         "harness.report",
     }
     assert late & loaded == set()
-    assert "pydantic" in loaded
+    assert "pydantic_core" in loaded
+
+
+@pytest.mark.parametrize("command", ["plan", "run", "explain"])
+def test_a_bad_spec_is_refused_by_pydantics_core_alone(command: str) -> None:
+    loaded = loaded_by(command, str(INVALID / "many_problems_at_once.yaml"), code=2)
+    assert {"pydantic", "importlib.metadata", "importlib.resources"} & loaded == set()
 
 
 def test_a_plan_of_simulated_data_loads_no_numpy() -> None:
