@@ -52,7 +52,7 @@ def resolve_spec(
         spec,
         executor.inventory(),
         data_dirs=folders_for_data(data_dirs),
-        fetch=fetcher_of_data(may_download=is_to_run),
+        fetch=fetcher_of_data(may_download=is_to_run, spec=spec_path),
     )
     for note in resolution.run.notes:
         tell_note(note)

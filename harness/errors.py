@@ -58,11 +58,14 @@ class Problem:
 
 
 def _window(line: str, column: int, width: int = 100) -> tuple[str, int]:
-    """Cut a long line to the part around a 1-based column; control characters become spaces."""
+    """Cut a long line (…) to the part around a 1-based column; control characters become spaces."""
     printable = "".join(character if character.isprintable() else " " for character in line.rstrip("\r\n"))
     column = max(1, min(column, len(printable) + 1))
     start = max(0, min(column - 1 - width // 2, len(printable) - width))
-    return printable[start : start + width], column - start
+    shown = printable[start : start + width]
+    before = "…" if start > 0 else ""
+    after = "…" if start + width < len(printable) else ""
+    return f"{before}{shown[len(before) : len(shown) - len(after)]}{after}", column - start
 
 
 class HarnessError(PtychoError):

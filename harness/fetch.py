@@ -42,12 +42,17 @@ class Fetcher:
         Shows the progress; None shows none.
     may_download
         Whether the network may be used; else only the cache is looked into.
+    spec
+        The spec that names the files, for the command that fetches them.
     """
 
-    def __init__(self, folder: Path, bar: Bar | None = None, *, may_download: bool = True) -> None:
+    def __init__(
+        self, folder: Path, bar: Bar | None = None, *, may_download: bool = True, spec: Path | None = None
+    ) -> None:
         self.folder = folder
         self.bar = bar
         self.may_download = may_download
+        self.spec = spec
 
     def kept(self, sha256: str) -> tuple[Path, ...]:
         """List the files that were downloaded under a digest."""
@@ -72,8 +77,8 @@ class Fetcher:
             The file cannot be fetched, or is not the one that was asked for.
         """
         if not (self.may_download or (self.folder / sha256 / name).is_file()):
-            cure = way_to_fetch() or called("run SPEC")
-            raise UserError(f"{name} is in no data folder, `{cure}` downloads it from {url}")
+            cure = way_to_fetch() or (called("fetch", self.spec) if self.spec else called("fetch SPEC"))
+            raise UserError(f"{name} is in no data folder yet: `{cure}` downloads it from {url}")
         import pooch
         import requests
 

@@ -25,11 +25,11 @@ def folders_for_data(data_dirs: tuple[Path, ...]) -> tuple[Path, ...]:
     return data_folders(data_dirs)
 
 
-def fetcher_of_data(*, may_download: bool) -> Fetcher:
-    """Return what finds data in the cache, and downloads them, with a bar, where it may."""
+def fetcher_of_data(*, may_download: bool, spec: Path | None = None) -> Fetcher:
+    """Return what finds the data of a spec in the cache, and downloads them, with a bar, where it may."""
     from harness.cache import cache_folder
     from harness.fetch import Fetcher
     from harness.screen import DownloadBar
 
     bar = DownloadBar() if may_download else None
-    return Fetcher(cache_folder() / "data", bar, may_download=may_download)
+    return Fetcher(cache_folder() / "data", bar, may_download=may_download, spec=spec)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
+from harness.called import called
 from harness.errors import HarnessError, Problem, UserError
 from harness.located import AbsentError, SourceError, demanded_digest, locate, nowhere
 from harness.run_sources import ProbeSource, SimulatedSource, Source, probe_role
@@ -186,9 +187,8 @@ def _file(spec: RunSpec, key: str, folders: Sequence[Path], fetch: Fetch | None)
     path = locate(name, spec.folder, folders, place)
     if path is None and url and sha256:
         if fetch is None:
-            raise AbsentError(
-                f"{name} is in no data folder, and nothing is downloaded here: see {url}", place
-            )
+            cure = called("fetch", Path(spec.path))
+            raise AbsentError(f"{name} is in no data folder yet: `{cure}` downloads it from {url}", place)
         try:
             path = fetch(url, sha256, Path(name).name)
         except HarnessError as error:

@@ -12,7 +12,7 @@ from pydantic_core import SchemaValidator, ValidationError
 
 from harness.errors import Problem
 from harness.spec_blocks import ALIASES, SpecLeaf, Tree, spec_tree
-from harness.yaml_nodes import Entry, MappingNode, Node, ScalarNode, SequenceNode
+from harness.yaml_nodes import Entry, MappingNode, Node, ScalarNode, SequenceNode, resolve_plain
 from ptycho_torch.field_types import field_types, value_validator
 from ptycho_torch.layers import Place, Value
 from ptycho_torch.validation import describe_problems
@@ -171,7 +171,7 @@ def check_leaf(value: Any, node: Node, leaf: SpecLeaf) -> str | None:
         said = describe_problems("", error).problems[0].removeprefix(": ")
         if "should match pattern" in said:
             said = f"must be {_PATTERNS[leaf.field]}, not {_describe(node)}{_CURES.get(leaf.field, '')}"
-        return f"{said}{_hint(node, annotation, said) or _lower_case_hint(node, said)}"
+        return f"{said}{_hint(node, annotation, said, validator) or _lower_case_hint(node, said)}"
     return None
 
 
@@ -190,7 +190,15 @@ def _lower_case_hint(node: Node, said: str) -> str:
     return near(node.text, re.findall(r"'([^']+)'", said.partition(", not ")[0]))
 
 
-def _hint(node: Node, annotation: str, said: str) -> str:
+def _is_legal_without_quotes(text: str, validator: SchemaValidator) -> bool:
+    try:
+        validator.validate_python(resolve_plain(text))
+    except ValueError:  # of the validator, too
+        return False
+    return text.strip() != ""
+
+
+def _hint(node: Node, annotation: str, said: str, validator: SchemaValidator) -> str:
     if not isinstance(node, ScalarNode):
         return ""
     wants_number = re.search(r"[Ii]nt\b|[Ff]loat\b", annotation) is not None
@@ -198,7 +206,8 @@ def _hint(node: Node, annotation: str, said: str) -> str:
     if "bool" in annotation and text.lower() in {"yes", "no", "on", "off", "y", "n", "0", "1"}:
         meant = "true" if text.lower() in {"yes", "on", "y", "1"} else "false"
         return f": {text} is no truth value in YAML 1.2, write {meant}"
-    if wants_number and not node.is_plain and re.fullmatch(r"[-+0-9.eE]+", text):
+    is_number = wants_number and re.fullmatch(r"[-+0-9.eE]+", text) is not None
+    if not node.is_plain and (is_number or _is_legal_without_quotes(text, validator)):
         return ": drop the quotes"
     if wants_number and re.fullmatch(r"[0-9]+([_,'][0-9]+)+", text):
         return ": write the digits alone"

@@ -15,7 +15,7 @@ from types import MappingProxyType
 from typing import IO, TYPE_CHECKING, Any
 
 from ptycho_torch.array_headers import ArrayHeader, one_line, parse_header, read_array_header
-from ptycho_torch.errors import DataError, DataFileNotFoundError
+from ptycho_torch.errors import DataError, DataFileNotFoundError, NoArchiveError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -126,7 +126,7 @@ def npz_members(path: str | Path) -> Mapping[str, ArrayHeader]:
     DataFileNotFoundError
         When there is no such file.
     DataError
-        When it is no NPZ archive, or cut short, or a header is not what its data are.
+        When it is no NPZ archive (``NoArchiveError``), or cut short, or a header is not what its data are.
     """
     with open_npz(path) as archive:
         return archive.members
@@ -141,7 +141,7 @@ def open_npz(path: str | Path) -> Iterator[NpzArchive]:
     DataFileNotFoundError
         When there is no such file.
     DataError
-        When it is no NPZ archive, or cut short, or a header is not what its data are.
+        When it is no NPZ archive (``NoArchiveError``), or cut short, or a header is not what its data are.
     """
     path = Path(path)
     with ExitStack() as stack:
@@ -156,7 +156,7 @@ def open_npz(path: str | Path) -> Iterator[NpzArchive]:
         if magic.startswith(b"BZh"):
             stream = _unpacked(stream, path, stack)
         elif not magic.startswith(b"PK"):
-            raise DataError(f"{path.name}: is no NPZ archive, neither plain nor compressed by bz2")
+            raise NoArchiveError(f"{path.name}: is no NPZ archive, neither plain nor compressed by bz2")
         with damage_reported(path.name, "the archive"):
             file = stack.enter_context(zipfile.ZipFile(stream))
         yield NpzArchive(file, path.name, stream)

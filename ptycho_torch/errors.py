@@ -41,6 +41,10 @@ class DataFileNotFoundError(DataError, FileNotFoundError):
     """A data or model file is not where it was said to be."""
 
 
+class NoArchiveError(DataError):
+    """What should be an NPZ archive is a file of another kind."""
+
+
 class NotRunnableError(PtychoError, RuntimeError):
     """What was asked for is absent here: an accelerator, a package, a strategy."""
 

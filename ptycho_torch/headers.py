@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ptycho_torch.array_headers import ArrayHeader, one_line
-from ptycho_torch.errors import DataError
+from ptycho_torch.errors import DataError, NoArchiveError
 from ptycho_torch.variants import READERS
 
 if TYPE_CHECKING:
@@ -119,11 +119,14 @@ class DataFormat:
         Path, position convention and units to ``ptycho_torch.readers.Scan``; raises ``DataError``.
     is_streamed
         `read` takes ``hold``, see ``ptycho_torch.readers.frames.Hold``, and holds a few frames itself.
+    title
+        What a person calls it, where that is not its name in the table of formats.
     """
 
     read_header: Callable[[Path], ScanHeader | None]
     read: Callable[..., Scan]
     is_streamed: bool = False
+    title: str = ""
 
 
 _ANY_OTHER = "npz"
@@ -143,7 +146,11 @@ def read_header(path: str | Path) -> ScanHeader:
     path = Path(path)
     candidates = [name for name in READERS if name != _ANY_OTHER] if path.is_file() else []
     for name in (*candidates, _ANY_OTHER):
-        header: ScanHeader | None = READERS[name].read_header(path)
+        try:
+            header: ScanHeader | None = READERS[name].read_header(path)
+        except NoArchiveError:
+            titles = ", ".join(READERS[one].title or one for one in READERS)
+            raise DataError(f"{path.name}: is of no format that is read here: {titles}") from None
         if header is not None:
             return header
     raise AssertionError(f"the format {_ANY_OTHER} answers for every file")

@@ -132,11 +132,6 @@ class PtychoModule(pl.LightningModule):
         predict = torch.inference_mode()(self.predict_patches)
         return torch.cat(list(self.side_by_side([functools.partial(predict, some) for some in portions])))
 
-    def predict_intensity(self, batch: Batch) -> Tensor:
-        """Return the counts [B, C, N, N] that the network's patches predict for a batch."""
-        intensity: Tensor = self.forward_model(self.predict_patches(batch.input_amplitude), batch.offsets_px)
-        return intensity
-
     def forward(self, input_amplitude: Tensor) -> Tensor:
         """Return :meth:`predict_patches`."""
         return self.predict_patches(input_amplitude)

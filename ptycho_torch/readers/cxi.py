@@ -297,4 +297,4 @@ def _mask(check: HeaderCheck) -> NDArray[np.bool_] | None:
     return np.asarray((bits & ~_HAS_SIGNAL) == 0)
 
 
-CXI = DataFormat(read_header=read_cxi_header, read=read_cxi, is_streamed=True)
+CXI = DataFormat(read_header=read_cxi_header, read=read_cxi, is_streamed=True, title="CXI (in HDF5)")

@@ -180,4 +180,6 @@ def _check_probe(shape: tuple[int, ...], side: int, found: list[str]) -> None:
         found.append(f"probeGuess has shape {shape}: there is no mode")
 
 
-NPZ = DataFormat(read_header=read_npz_header, read=read_npz, is_streamed=True)
+NPZ = DataFormat(
+    read_header=read_npz_header, read=read_npz, is_streamed=True, title="PtychoPINN's NPZ (also in bz2)"
+)

@@ -141,4 +141,6 @@ def _header(file: str, archive: NpzArchive) -> ScanHeader:
     )
 
 
-TIKE = DataFormat(read_header=read_tike_header, read=read_tike, is_streamed=True)
+TIKE = DataFormat(
+    read_header=read_tike_header, read=read_tike, is_streamed=True, title="tike's NPZ (also in bz2)"
+)

@@ -61,8 +61,10 @@ def test_an_address_that_does_not_answer_is_said_so(served: tuple[Path, str], tm
 
 
 def test_nothing_is_downloaded_where_it_may_not_be(served: tuple[Path, str], tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="`harness run SPEC` downloads it"):
-        Fetcher(tmp_path / "cache", may_download=False)(f"{served[1]}/scan.npz", "0" * 64, "scan.npz")
+    for spec, named in ((None, "SPEC"), (Path("my spec.yaml"), "'my spec.yaml'")):
+        fetch = Fetcher(tmp_path / "cache", may_download=False, spec=spec)
+        with pytest.raises(UserError, match=f"no data folder yet: `harness fetch {named}` downloads it"):
+            fetch(f"{served[1]}/scan.npz", "0" * 64, "scan.npz")
 
 
 def test_a_source_is_downloaded_when_no_folder_has_it(served: tuple[Path, str], tmp_path: Path) -> None:
@@ -71,7 +73,7 @@ def test_a_source_is_downloaded_when_no_folder_has_it(served: tuple[Path, str], 
     train = f"{{source: '{address}/scan.npz', sha256: {digest}}}"
     text = f"name: x\ndata:\n  train: {train}\ntraining: {{n_groups: 8}}\n"
     spec = read_spec(write(tmp_path, text))
-    with pytest.raises(SpecError, match="nothing is downloaded here"):
+    with pytest.raises(SpecError, match=f"`harness fetch {spec.path}` downloads it from {address}"):
         resolve(spec, LOCAL)
     resolution = resolve(spec, LOCAL, fetch=Fetcher(tmp_path / "cache"))
     assert resolution.run.sources["train"].sha256 == digest
@@ -123,7 +125,7 @@ def test_what_cannot_be_fetched_is_said_as_it_is_inside_and_outside_a_container_
     fetch = "docker-compose run --rm fetch SPEC"
     monkeypatch.setenv(FETCHED_AS, fetch)
     assert said() == f"there is no network here, `{fetch}` has one; or {by_hand} {by_data}"
-    with pytest.raises(UserError, match=f"in no data folder, `{fetch}` downloads it from"):
+    with pytest.raises(UserError, match=f"in no data folder yet: `{fetch}` downloads it from"):
         Fetcher(tmp_path / "cache", may_download=False)(address, "0" * 64, "scan.npz")
 
 

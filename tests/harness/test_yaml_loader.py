@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from harness.errors import Problem, SpecError
 from harness.yaml_loader import MAX_BYTES, MAX_DEPTH, load_yaml
 from harness.yaml_nodes import MappingNode, ScalarNode, resolve_plain
+from ptycho_torch.layers import Place
 
 
 def value_of(text: str) -> object:
@@ -226,3 +227,23 @@ def test_json_is_read_as_json_reads_it(mapping: dict[str, object]) -> None:
     root, problems = load_yaml(json.dumps(mapping).encode(), "x.yaml")
     assert problems == []
     assert root.value == mapping
+
+
+@pytest.mark.parametrize(
+    ("column", "shown"),
+    [(1, f"{'a' * 98}b…"), (100, f"…{'a' * 48}b{'c' * 49}…"), (200, f"…{'c' * 99}")],
+)
+def test_a_long_line_shows_where_it_is_cut_and_the_caret_stands_under_its_character(
+    column: int, shown: str
+) -> None:
+    line = f"{'a' * 98}b{'c' * 101}"
+    rendered = Problem("x", Place("f", 1, column), source_line=line).render()
+    _, cut, caret = rendered.splitlines()
+    assert cut == f"    {shown}"
+    assert len(cut) == 104
+    assert cut[len(caret) - 1] == line[column - 1]
+
+
+def test_a_line_that_fits_is_shown_whole() -> None:
+    line = "a" * 100
+    assert Problem("x", Place("f", 1, 100), source_line=line).render().splitlines()[1] == f"    {line}"

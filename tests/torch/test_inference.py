@@ -110,7 +110,7 @@ class TestPredictPatches:
         groups = np.arange(scan.n_frames)[:, None]
         batch = GroupDataset(scan, groups, scaling).__getitems__(range(scan.n_frames))
         with torch.inference_mode():
-            counts = module.predict_intensity(batch)[:, 0].numpy()
+            counts = module.forward_model(module(batch.input_amplitude), batch.offsets_px)[:, 0].numpy()
         np.testing.assert_allclose(np.abs(field) ** 2, counts, rtol=1e-3, atol=1e-5 * counts.max())
 
     @pytest.mark.parametrize("batch_size", [5, 8, 100])

@@ -89,7 +89,7 @@ def test_a_trainable_intensity_scale_learns_in_parts_and_survives_a_checkpoint()
     module.on_save_checkpoint(checkpoint)
     again = PtychoModule.from_checkpoint(checkpoint, PyTorchExecutionConfig())
     assert again.scaling == module.scaling
-    assert torch.equal(again.predict_intensity(batch), module.predict_intensity(batch))
+    assert torch.equal(again.batch_loss(batch), module.batch_loss(batch))
 
 
 def test_without_a_trainable_intensity_scale_the_scales_are_those_of_the_data() -> None:
