@@ -14,6 +14,7 @@ __all__ = [
     "leftovers",
     "recorded_files",
     "remove_leftovers",
+    "saved_states",
     "strangers",
     "sync_files",
     "unfinished_writes",
@@ -51,6 +52,12 @@ def leftovers(run_dir: Path) -> tuple[str, ...]:
     These are states to continue from, and files that a death left unfinished.
     """
     return tuple(relative for relative, _ in _entries(run_dir) if _is_left_over(relative))
+
+
+def saved_states(run_dir: Path) -> dict[int, Path]:
+    """Return the states that a training can be continued from, by the optimizer steps done then."""
+    found = run_dir.glob(f"{_STATES}*.ckpt")
+    return {int(path.stem.rpartition("-")[2]): path for path in found}
 
 
 def unfinished_writes(run_dir: Path) -> tuple[str, ...]:

@@ -10,11 +10,17 @@ from harness.called import shown
 from harness.errors import UserError
 from harness.lookup import run_folders
 from harness.manifest import DamagedError, Manifest, read_manifest
-from harness.report import as_json, table, word
+from harness.report import as_json, origin_words, table, word
+from harness.resolved import SOURCE_KEYS
 from harness.screen import REFINED, duration, figures, onward
+from harness.spec_blocks import ROLES
 from harness.store import MANIFEST, read_events, state_without_manifest
+from ptycho_torch.layers import DEFAULT_LAYERS
 
 __all__ = ["list_json", "list_lines", "show_json", "show_lines", "summary"]
+
+_DEFAULTS = frozenset({"entry point", *DEFAULT_LAYERS})
+"""The layers of what neither a person nor the data have said."""
 
 
 def list_json(runs_dir: Path) -> str:
@@ -71,6 +77,8 @@ def _manifest_rows(path: Path, manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield "environment", f"Python {manifest.environment.python}, {len(packages)} packages"
     if manifest.environment.image is not None:
         yield "image", manifest.environment.image.id
+    for number, line in enumerate(_chosen(manifest)):
+        yield "" if number else "values", line
     yield "exactness", f"{manifest.exactness.profile}, {manifest.exactness.threads} thread(s)"
     for kept in manifest.checkpoints:
         yield "checkpoint", f"{kept.path}, step {kept.step}, tensors {kept.tensor_digest[:12]}"
@@ -84,6 +92,18 @@ def _manifest_rows(path: Path, manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield "refined", refined
     yield "time", duration(sum(attempt.seconds for attempt in manifest.attempts))
     yield from onward(path, manifest.status)
+
+
+def _chosen(manifest: Manifest) -> Iterator[str]:
+    """Yield every value that is none of the defaults, with its origin; the data have lines of their own."""
+    of_data = {f"data.{role}.{key}" for role in ROLES for key in SOURCE_KEYS}
+    for key, leaf in sorted(manifest.resolved.items()):
+        if key == "name" or key in of_data or leaf.source in _DEFAULTS:
+            continue
+        default = next((lost for lost in leaf.shadowed if lost.source in _DEFAULTS), None)
+        if default is None or default.value != leaf.value:
+            instead = "" if default is None else f", instead of {word(default.value)}"
+            yield f"{key} = {word(leaf.value)}  ({origin_words(leaf.source, leaf.place, leaf.note)}{instead})"
 
 
 def _changes(path: Path, manifest: Manifest) -> str:

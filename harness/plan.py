@@ -215,18 +215,37 @@ def estimate(resolved: ResolvedRun) -> Estimate:
     stitched = sum(_n_frames(scan) for scan in scans) if resolved.products.reconstruction else 0
     if resolved.is_refinement:
         trained, stitched = 0, 0
-    cpu = (
-        _START_SECONDS + trained * gflop / _GFLOPS_PER_CORE + stitched * size / _PATTERNS_STITCHED_PER_SECOND
-    )
-    cpu += _refined_seconds(resolved, size)
+    training_seconds = trained * gflop / _GFLOPS_PER_CORE
+    stitching_seconds = stitched * size / _PATTERNS_STITCHED_PER_SECOND
+    refining_seconds = _refined_seconds(resolved, size)
+    learnt_at_once = _at_once(training.batch_size, patterns * size, resolved)
+    predicted_at_once = _predicted_at_once(training.batch_size, size, resolved)
     frames = sum(_n_frames(source) for source in resolved.sources.values())
     at_once = _patterns_at_once(training.batch_size * patterns * size, patterns * size, resolved)
     batch = at_once * max(1.0, model.n_filters_scale / 2)
     return Estimate(
-        cpu_seconds=cpu,
-        wall_seconds=_START_SECONDS + (cpu - _START_SECONDS) / resolved.exactness.threads,
+        cpu_seconds=_START_SECONDS + training_seconds + stitching_seconds + refining_seconds,
+        wall_seconds=_START_SECONDS
+        + training_seconds / learnt_at_once
+        + stitching_seconds / predicted_at_once
+        + refining_seconds / resolved.exactness.threads,
         memory_gb=_IMPORTS_GB + batch * _BATCH_GB_PER_PATTERN + frames * model.N**2 * _BYTES_PER_PIXEL / 1e9,
     )
+
+
+def _at_once(batch_size: int, group: float, resolved: ResolvedRun) -> float:
+    """How many times as fast a batch passes through the network as by one thread.
+
+    Threads share its portions, each of which is one thread's or gains nothing by more (decision 0010).
+    """
+    portions = math.ceil(batch_size / max(1, _PATTERNS_AT_ONCE // group))
+    return portions / math.ceil(portions / resolved.exactness.threads)
+
+
+def _predicted_at_once(batch_size: int, size: float, resolved: ResolvedRun) -> float:
+    model, execution = resolved.payload.model, resolved.payload.execution_config
+    group = size * (1 if model.object_big else model.gridsize**2)
+    return _at_once(execution.inference_batch_size or batch_size, group, resolved)
 
 
 def _patterns_at_once(batch: float, group: float, resolved: ResolvedRun) -> float:
@@ -244,12 +263,12 @@ def _refined_seconds(resolved: ResolvedRun, size: float) -> float:
 def _estimate_reconstruction(resolved: ResolvedRun) -> Estimate:
     model, execution = resolved.payload.model, resolved.payload.execution_config
     size = (model.N / 64) ** 2
-    cpu = _START_SECONDS + _n_frames(resolved.sources["scan"]) * size / _PATTERNS_STITCHED_PER_SECOND
+    stitching_seconds = _n_frames(resolved.sources["scan"]) * size / _PATTERNS_STITCHED_PER_SECOND
     group = model.gridsize**2 * size
     at_once = _patterns_at_once((execution.inference_batch_size or 1) * group, group, resolved)
     return Estimate(
-        cpu_seconds=cpu,
-        wall_seconds=_START_SECONDS + (cpu - _START_SECONDS) / resolved.exactness.threads,
+        cpu_seconds=_START_SECONDS + stitching_seconds,
+        wall_seconds=_START_SECONDS + stitching_seconds / _predicted_at_once(1, size, resolved),
         memory_gb=_IMPORTS_GB + at_once * max(1.0, model.n_filters_scale / 2) * _BATCH_GB_PER_PATTERN,
     )
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.code_capture import Code
 from harness.compare import cards_in_words
-from harness.contents import recorded_files
+from harness.contents import recorded_files, saved_states
 from harness.environment import Environment
 from harness.manifest import (
     Attempt,
@@ -53,11 +53,13 @@ class Circumstances:
     finished: str | None = None
 
 
-def missing_outcome(exit_status: int, stops_asked: int) -> Outcome:
+def missing_outcome(run_dir: Path, exit_status: int, stops_asked: int) -> Outcome:
     """Say how a worker ended that left no outcome.
 
     Parameters
     ----------
+    run_dir
+        Its run folder.
     exit_status
         Its exit status; the negative number of the signal that killed it.
     stops_asked
@@ -65,7 +67,9 @@ def missing_outcome(exit_status: int, stops_asked: int) -> Outcome:
     """
     asked = stops_asked > 0 or exit_status in {-signal.SIGTERM, -signal.SIGINT}
     if asked:
-        return Outcome("interrupted", "the worker was stopped before it could write a checkpoint")
+        steps = saved_states(run_dir)
+        last = f"the last state is that of step {max(steps)}" if steps else "there is no earlier state"
+        return Outcome("interrupted", f"the worker was stopped before it could save where it stood; {last}")
     if exit_status == -signal.SIGKILL:
         return Outcome("failed", f"the worker was killed (SIGKILL), often for want of memory: see {LOG}")
     fault = disk_fault(exit_status)

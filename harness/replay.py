@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.compare import Found
+from harness.contents import saved_states
 from harness.errors import HarnessError
 from harness.examined import ask_for_batch, read_examination
 from harness.executors.local import LocalExecutor
@@ -184,7 +185,7 @@ def replay(
 
 
 def _take_states(run_dir: Path, into: Path, done: int) -> str:
-    steps = {int(path.stem.rpartition("-")[2]): path for path in run_dir.glob("checkpoints/resume-*.ckpt")}
+    steps = saved_states(run_dir)
     usable = sorted(step for step in steps if step <= done)
     for step in usable:
         for path in (steps[step], steps[step].with_name(f"{steps[step].name}.sha256")):

@@ -25,6 +25,7 @@ __all__ = [
     "comparison_lines",
     "explain_json",
     "explain_lines",
+    "origin_words",
     "plan_json",
     "plan_lines",
     "table",
@@ -147,12 +148,14 @@ def explain_json(resolved: ResolvedRun, key: str | None) -> str:
 def explain_lines(resolved: ResolvedRun, key: str | None) -> Iterator[str]:
     """Say where values come from: value, layer, place, and what each hides."""
     for name, (value, origin) in _chosen(resolved, key).items():
-        place = f", {origin.place}" if origin.place else ""
-        note = f", {origin.note}" if origin.note else ""
-        yield f"{name} = {word(value)}  ({origin.layer}{place}{note})"
+        yield f"{name} = {word(value)}  ({origin_words(origin.layer, origin.place, origin.note)})"
         for lost in origin.shadowed:
-            where = f", {lost.place}" if lost.place else ""
-            yield f"    instead of {word(lost.value)}  ({lost.layer}{where})"
+            yield f"    instead of {word(lost.value)}  ({origin_words(lost.layer, lost.place)})"
+
+
+def origin_words(layer: str, place: object | None, note: str = "") -> str:
+    """Say where a value comes from: its layer, where it was written, and how it came about."""
+    return ", ".join(filter(None, (layer, str(place or ""), note)))
 
 
 def word(value: Any) -> str:

@@ -240,7 +240,7 @@ def _attempts(
         if has_spoken or supervision.signals or restarts_left == 0:
             return outcome
         append_event(path, "restarting", error=outcome.error)
-    return missing_outcome(0, supervision.stops_asked())
+    return missing_outcome(path, 0, supervision.stops_asked())
 
 
 def _attempt(plan: Plan, executor: Executor, supervision: Supervised, path: Path) -> tuple[Outcome, bool]:
@@ -251,7 +251,7 @@ def _attempt(plan: Plan, executor: Executor, supervision: Supervised, path: Path
         spoken = read_outcome(path)
     except OutcomeError as error:
         spoken = Outcome("failed", str(error))
-    outcome = spoken or missing_outcome(ending.exit_status, supervision.stops_asked())
+    outcome = spoken or missing_outcome(path, ending.exit_status, supervision.stops_asked())
     return explained(outcome, ending.reason), spoken is not None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -199,6 +200,27 @@ def test_show_tells_a_person_what_the_run_was(bench: Bench, capsys: pytest.Captu
     parts = ("completed", "scan.npz", "checkpoints/last.ckpt", "phase correlation 0.900", "portable")
     for part in (*parts, f"folder        {path}\n"):
         assert part in printed
+
+
+def test_show_lists_the_values_that_are_no_defaults_with_where_they_come_from(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench.spec.write_text(bench.spec.read_text() + "execution: {accum_steps: 1, scheduler: WarmupCosine}\n")
+    path = bench.run("complete", "epochs=4", "model.gridsize=1", "attention=false").path
+    assert harness(bench, "show", str(path)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    [first] = [number for number, line in enumerate(lines) if line.startswith("values ")]
+    listed = [line[14:] for line in itertools.takewhile(lambda line: line[:1] in {"v", " "}, lines[first:])]
+    told = {line.partition(" = ")[0]: line.partition(" = ")[2] for line in listed}
+    assert told["training.epochs"] == "4  (explicit override, --set:1:8, instead of 50)"
+    assert told["model.attention"] == "false  (explicit override, --set:3:11, instead of true)"
+    assert told["training.n_groups"] == "10  (explicit override, spec.yaml:4:22)"
+    scheduler = '"WarmupCosine"  (execution config, spec.yaml:5:40, instead of "Default")'
+    assert told["execution.scheduler"] == scheduler
+    assert told["data.units"].startswith('"count_amplitude"  (inferred from data, ')
+    said_again = {"model.gridsize", "execution.accum_steps"}  # written, and the default all the same
+    by_default = {"training.loss", "training.batch_size", "seed", "checkpoints.every_seconds"}
+    assert told.keys().isdisjoint({*said_again, *by_default, "name", "data.train.file"})
 
 
 @pytest.mark.parametrize(

@@ -87,10 +87,53 @@ def test_more_work_is_estimated_to_cost_more(bench: Bench, more: str) -> None:
     assert much.memory_gb >= little.memory_gb
 
 
-def test_threads_shorten_the_wait_and_not_the_work(bench: Bench) -> None:
-    one, two = (estimate(bench.job(f"exactness.threads={n}", "training.epochs=500").resolved) for n in (1, 2))
-    assert one.cpu_seconds == two.cpu_seconds
-    assert two.wall_seconds < one.wall_seconds
+@pytest.mark.parametrize(
+    ("sets", "threads", "faster"),
+    [
+        (("batch_size=16",), 2, 2),  # two portions of eight patterns
+        (("batch_size=8",), 2, 1),  # one
+        (("batch_size=4",), 9, 1),
+        (("batch_size=24",), 2, 1.5),  # three, of which one is alone in the end
+        (("batch_size=24",), 9, 3),
+        (("batch_size=8", "gridsize=2"), 4, 4),  # four, of two groups each
+        (("batch_size=16", "inference_batch_size=8"), 2, 2),
+    ],
+)
+def test_threads_shorten_the_wait_as_far_as_there_are_portions_for_them_and_not_the_work(
+    bench: Bench, sets: tuple[str, ...], threads: int, faster: float
+) -> None:
+    def training(n: int) -> tuple[float, float]:
+        more = (*sets, f"exactness.threads={n}", "products.reconstruction=false")
+        short, long = (estimate(bench.job(*more, f"epochs={epochs}").resolved) for epochs in (1, 501))
+        return long.cpu_seconds - short.cpu_seconds, long.wall_seconds - short.wall_seconds
+
+    (work, wait), (same_work, shorter) = training(1), training(threads)
+    assert work == wait == pytest.approx(same_work)
+    assert wait / shorter == pytest.approx(faster)
+
+
+@pytest.mark.parametrize(
+    ("sets", "faster"),
+    [
+        (("inference_batch_size=16",), 2),
+        (("inference_batch_size=8", "batch_size=16"), 1),
+        (("inference_batch_size=8", "gridsize=2"), 1),  # by single frames, not by groups
+        (("inference_batch_size=8", "gridsize=2", "object_big=false"), 2),
+        (("batch_size=16",), 2),
+    ],
+)
+def test_threads_shorten_the_wait_for_the_image_by_the_portions_that_are_predicted(
+    bench: Bench, sets: tuple[str, ...], faster: float
+) -> None:
+    def stitching(n: int) -> float:
+        more = (*sets, f"exactness.threads={n}")
+        made, none = (
+            estimate(bench.job(*more, f"products.reconstruction={wanted}").resolved).wall_seconds
+            for wanted in ("true", "false")
+        )
+        return made - none
+
+    assert stitching(1) / stitching(2) == pytest.approx(faster)
 
 
 def test_every_thread_holds_a_portion_of_the_batch(bench: Bench) -> None:

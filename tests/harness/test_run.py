@@ -252,14 +252,24 @@ def test_a_request_to_stop_reaches_the_worker_and_the_run_is_interrupted(
     assert manifest.attempts[0].exit_status == 143
 
 
-def test_a_second_request_ends_a_worker_that_does_not_listen(bench: Bench) -> None:
+@pytest.mark.parametrize(
+    ("states", "told"),
+    [((), "there is no earlier state"), ((9, 120), "the last state is that of step 120")],
+)
+def test_a_second_request_ends_a_worker_that_does_not_listen(
+    bench: Bench, states: tuple[int, ...], told: str
+) -> None:
     with host(bench, "ignore") as (process, path):
+        for step in states:
+            (path / "checkpoints" / f"resume-{step:09d}.ckpt").write_bytes(b"a state")
         process.send_signal(signal.SIGINT)
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(0.5)
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 130
-    assert read_manifest(path).status == "interrupted"
+    manifest = read_manifest(path)
+    assert manifest.status == "interrupted"
+    assert manifest.error == f"the worker was stopped before it could save where it stood; {told}"
     assert worker_of(path) == []
 
 
