@@ -43,8 +43,8 @@ training:
   epochs: {epochs}
   batch_size: 8
   loss: poisson                     # or mae
-  lr_warmup_epochs: {warmup}
-  lr_min_ratio: 0.02
+  lr_warmup_fraction: 0.03          # of all epochs, in which the learning rate rises; then it falls
+  lr_min_ratio: 0.02                # to this part of it
 
 execution:                          # how the run executes, never what it computes
   accelerator: auto                 # a GPU where there is one, else the CPU
@@ -99,7 +99,6 @@ def spec_text(header: ScanHeader, *, file: str, sha256: str, spec: str) -> str:
         n_groups=n_groups,
         pad=" " * max(2, 24 - len(str(n_groups))),
         epochs=epochs,
-        warmup=max(0.1, round(0.03 * epochs, 1)),
     )
 
 

@@ -247,6 +247,8 @@ class TrainingConfig:
         ``MultiStage``: epochs at which a new stage begins (None: equal parts), and each stage's factor.
     lr_warmup_epochs, lr_min_ratio
         ``WarmupCosine``: epochs of linear warm-up (fractions allowed), and the last over the first rate.
+    lr_warmup_fraction
+        ``WarmupCosine``: the warm-up as a fraction of all epochs, in place of `lr_warmup_epochs`.
     plateau_factor, plateau_patience, plateau_min_lr
         ``ReduceLROnPlateau``: factor, epochs without improvement, smallest rate.
     """
@@ -264,6 +266,7 @@ class TrainingConfig:
     plateau_patience: NonNegativeInt = 2
     plateau_min_lr: Annotated[float, Demands(ge=0)] = 5e-5
     tv_weight: Annotated[float, Demands(ge=0)] = added(0.0)
+    lr_warmup_fraction: Annotated[float, Demands(ge=0, le=1)] = added(0.0)
 
 
 SECTIONS: Mapping[str, type[Any]] = MappingProxyType(

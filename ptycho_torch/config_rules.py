@@ -90,10 +90,20 @@ def _check_stages(
 
 
 def _check_warmup(lr_warmup_epochs: float, epochs: int) -> str | None:
-    return f"must be at most epochs ({epochs}), not {lr_warmup_epochs}" if lr_warmup_epochs > epochs else None
+    if lr_warmup_epochs <= epochs:
+        return None
+    return f"must be at most epochs ({epochs}), not {lr_warmup_epochs}: lr_warmup_fraction follows the epochs"
+
+
+def _refuse_two_warmups(lr_warmup_fraction: float, lr_warmup_epochs: float) -> str | None:
+    is_twice = lr_warmup_fraction > 0 and lr_warmup_epochs > 0
+    return (
+        f"stands beside lr_warmup_epochs ({lr_warmup_epochs}): set one of the two to 0" if is_twice else None
+    )
 
 
 TRAINING_RULES = (
     Rule(("stage_epochs", "stage_factors", "epochs"), _check_stages),
     Rule(("lr_warmup_epochs", "epochs"), _check_warmup),
+    Rule(("lr_warmup_fraction", "lr_warmup_epochs"), _refuse_two_warmups),
 )

@@ -47,12 +47,13 @@ def multi_stage(
 def warmup_cosine(
     optimizer: Optimizer, training: TrainingConfig, steps_per_epoch: int, monitor: str
 ) -> dict[str, Any]:
-    """Raise the rate linearly over ``lr_warmup_epochs``, then lower it along a cosine, step by step.
+    """Raise the rate linearly over the warm-up, then lower it along a cosine, step by step.
 
     The last step has ``lr_min_ratio`` of the full rate.
     """
     steps = training.epochs * steps_per_epoch
-    warmup = min(round(training.lr_warmup_epochs * steps_per_epoch), steps - 1)
+    epochs = training.lr_warmup_epochs or training.lr_warmup_fraction * training.epochs
+    warmup = min(round(epochs * steps_per_epoch), steps - 1)
 
     def factor(step: int) -> float:
         if step < warmup:

@@ -20,6 +20,14 @@ def test_the_spec_for_a_data_file_resolves_as_it_is(tmp_path: Path, file: str) -
     assert run.payload.training.n_groups == 38
 
 
+@pytest.mark.parametrize("epochs", [1, 3, 500])
+def test_the_spec_still_resolves_with_any_number_of_epochs(tmp_path: Path, epochs: int) -> None:
+    digest = write_scan(tmp_path / "scan.npz")
+    text = spec_text(read_header(tmp_path / "scan.npz"), file="scan.npz", sha256=digest, spec="scan.yaml")
+    training = resolved(tmp_path, text, f"training.epochs={epochs}").run.payload.training
+    assert (training.epochs, training.lr_warmup_epochs, training.lr_warmup_fraction) == (epochs, 0.0, 0.03)
+
+
 @pytest.mark.parametrize("n_frames", [1, 2, 19, 20, 30, 39, 516, 100_000])
 def test_the_suggested_groups_are_the_frames_that_are_trained_on(n_frames: int) -> None:
     header = ScanHeader(file="x.npz", N=64, n_frames=n_frames, format="npz")

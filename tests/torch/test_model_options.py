@@ -65,7 +65,8 @@ def test_a_checkpoint_from_before_an_option_came_still_loads() -> None:
     stored = checkpoint["hyper_parameters"]
     added = {"probe_mask", "probe_mask_diameter_px", "intensity_scale_trainable"}
     old = {name: value for name, value in stored["model"].items() if name not in added}
-    training = {name: value for name, value in stored["training"].items() if name != "tv_weight"}
+    came_later = {"tv_weight", "lr_warmup_fraction"}
+    training = {name: value for name, value in stored["training"].items() if name not in came_later}
     checkpoint["hyper_parameters"] = {**stored, "model": old, "training": training}
     again = PtychoModule.from_checkpoint(checkpoint, PyTorchExecutionConfig())
     assert torch.equal(again(_batch().input_amplitude), module(_batch().input_amplitude))

@@ -70,6 +70,19 @@ def test_warmup_may_last_a_fraction_of_an_epoch():
     assert rates[1] > rates[0]
 
 
+@pytest.mark.parametrize("epochs", [1, 3, 6, 50])
+def test_a_warmup_that_is_a_fraction_follows_the_epochs(epochs: int):
+    given = {"epochs": epochs, "lr_min_ratio": 0.1}
+    by_fraction = _rates("WarmupCosine", lr_warmup_fraction=0.4, **given)
+    assert by_fraction == _rates("WarmupCosine", lr_warmup_epochs=0.4 * epochs, **given)
+    assert by_fraction != _rates("WarmupCosine", **given)
+
+
+def test_a_warmup_that_is_given_twice_is_refused():
+    with pytest.raises(ConfigError, match=r"lr_warmup_fraction: stands beside lr_warmup_epochs \(0.5\)"):
+        TrainingConfig(n_groups=8, lr_warmup_fraction=0.1, lr_warmup_epochs=0.5)
+
+
 def test_plateau_lowers_the_rate_when_the_metric_stops_falling():
     rates = _rates("ReduceLROnPlateau", losses=[3.0, 2.0, 2.0, 2.0, 2.0, 2.0], plateau_patience=1)
     assert rates[:6] == pytest.approx([1e-3, 1e-3, 1e-3, 1e-3, 5e-4, 5e-4])
