@@ -148,6 +148,7 @@ class Worker:
             resolved.exactness.profile,
             resolved.exactness.threads,
             deterministic=resolved.payload.execution_config.deterministic,
+            allow_tf32=resolved.payload.model.allow_tf32,
         )
         self.note(
             exactness_observed=observed,

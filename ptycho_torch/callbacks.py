@@ -113,6 +113,8 @@ class MetricsFile(Callback):
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the epoch's line and refuse to go on from a loss that is not a number."""
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        if (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1):
+            metrics.pop("val_loss", None)  # that of an earlier epoch
         losses = [repr(metrics[name]) if name in metrics else "" for name in ("train_loss", "val_loss")]
         self._append((trainer.current_epoch, trainer.global_step, repr(self._learning_rate), *losses))
         if not math.isfinite(metrics["train_loss"]):

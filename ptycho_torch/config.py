@@ -149,6 +149,15 @@ class ModelConfig:
     amplitude_level
         Root-mean-square amplitude, in the network's own units, that explains the mean frame.
         It fixes the intensity scale, which diffraction alone leaves free.
+    border_channels
+        With `probe_big`, how many of the decoder's last channels the border branch is made from; the centre
+        is made from the others. None: one, as in PtychoPINN's torch version.
+    grouping
+        The frames of a group at gridsize 2: ``nearest`` (a frame and some of its nearest ones) or ``square``
+        (of a raster: a frame, its right, its lower and its lower right neighbour, in this order).
+    allow_tf32
+        Let a graphics card's convolutions round their factors to TF32 (11 bits), which is faster. The bits
+        repeat all the same; a processor has no TF32.
     """
 
     N: Annotated[Literal[64, 128, 256], whole_number] = canonical("model.N")
@@ -164,6 +173,9 @@ class ModelConfig:
     probe_mask: bool = added(False)
     intensity_scale_trainable: bool = added(False)
     probe_mask_diameter_px: Annotated[float, Demands(ge=2)] | None = added(None)
+    border_channels: PositiveInt | None = added(None)
+    grouping: Literal["nearest", "square"] = added("nearest")
+    allow_tf32: bool = added(False)
 
 
 @frozen_config(rules=EXECUTION_RULES)
@@ -251,6 +263,9 @@ class TrainingConfig:
         ``WarmupCosine``: the warm-up as a fraction of all epochs, in place of `lr_warmup_epochs`.
     plateau_factor, plateau_patience, plateau_min_lr
         ``ReduceLROnPlateau``: factor, epochs without improvement, smallest rate.
+    validate_every
+        Epochs from one validation to the next, a divisor of `epochs`; above 1 only where ``train_loss`` is
+        monitored.
     """
 
     n_groups: PositiveInt
@@ -267,6 +282,7 @@ class TrainingConfig:
     plateau_min_lr: Annotated[float, Demands(ge=0)] = 5e-5
     tv_weight: Annotated[float, Demands(ge=0)] = added(0.0)
     lr_warmup_fraction: Annotated[float, Demands(ge=0, le=1)] = added(0.0)
+    validate_every: PositiveInt = added(1)
 
 
 SECTIONS: Mapping[str, type[Any]] = MappingProxyType(

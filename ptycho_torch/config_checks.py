@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from ptycho_torch.config import DataConfig, ModelConfig
+from ptycho_torch.config import DataConfig, ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho_torch.headers import ScanHeader
 from ptycho_torch.layers import DEFAULT_LAYERS, Merged
 from ptycho_torch.payloads import TrainingPayload
@@ -38,6 +38,9 @@ def check_against_data(
     if execution is not None and model is not None and execution.middle_trim > model.N:
         sentence = f"must be at most model.N ({model.N}), not {execution.middle_trim}"
         _note(merged, problems, "execution.middle_trim", sentence)
+    training = configs.get("training")
+    if training is not None and execution is not None:
+        _check_validations(merged, training, execution, problems)
 
 
 def check_test_scan(merged: Merged, train: ScanHeader, test: ScanHeader, problems: Problems) -> None:
@@ -94,6 +97,17 @@ def _check_stated(merged: Merged, header: ScanHeader, problems: Problems) -> Non
         if said is not None and merged.values[key] != said:
             sentence = f"is {merged.values[key]!r}, but {header.name} states {said!r}: correct one of them"
             _note(merged, problems, key, sentence)
+
+
+def _check_validations(
+    merged: Merged, training: TrainingConfig, execution: PyTorchExecutionConfig, problems: Problems
+) -> None:
+    if training.validate_every > 1 and execution.checkpoint_monitor_metric == "val_loss":
+        sentence = (
+            f"is {training.validate_every}, but execution.checkpoint_monitor_metric is 'val_loss', which is "
+            "wanted after every epoch: set that to train_loss"
+        )
+        _note(merged, problems, "training.validate_every", sentence)
 
 
 def _check_grouping(

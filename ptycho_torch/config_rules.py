@@ -68,7 +68,28 @@ def _refuse_two_scales(intensity_scale_trainable: bool, probe_trainable: bool) -
     return None
 
 
+def _check_squares(grouping: str, gridsize: int) -> str | None:
+    if grouping == "square" and gridsize == 1:
+        return "is 'square' at gridsize 1, where a group is one frame: set model.gridsize to 2, or drop it"
+    return None
+
+
+def _check_border(border_channels: int | None, probe_big: bool, n_filters_scale: int) -> str | None:
+    if border_channels is None:
+        return None
+    if not probe_big:
+        return (
+            "is set while probe_big is false, which leaves the border out: drop it, or set probe_big to true"
+        )
+    channels = 32 * n_filters_scale
+    if border_channels >= channels:
+        return f"must leave the centre some of the decoder's {channels} channels, not {border_channels}"
+    return None
+
+
 MODEL_RULES = (
+    Rule(("border_channels", "probe_big", "n_filters_scale"), _check_border),
+    Rule(("grouping", "gridsize"), _check_squares),
     Rule(("probe_mask_diameter_px", "probe_mask", "N"), _check_mask),
     Rule(("intensity_scale_trainable", "probe_trainable"), _refuse_two_scales),
 )
@@ -102,7 +123,14 @@ def _refuse_two_warmups(lr_warmup_fraction: float, lr_warmup_epochs: float) -> s
     )
 
 
+def _check_validations(validate_every: int, epochs: int) -> str | None:
+    if epochs % validate_every == 0:
+        return None
+    return f"must divide epochs ({epochs}), so that the last one is validated, not {validate_every}"
+
+
 TRAINING_RULES = (
+    Rule(("validate_every", "epochs"), _check_validations),
     Rule(("stage_epochs", "stage_factors", "epochs"), _check_stages),
     Rule(("lr_warmup_epochs", "epochs"), _check_warmup),
     Rule(("lr_warmup_fraction", "lr_warmup_epochs"), _refuse_two_warmups),

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ptycho_torch.config import InferenceConfig, ModelConfig, PyTorchExecutionConfig
 from ptycho_torch.data.dataset import Scaling
-from ptycho_torch.data.grouping import group_neighbours
+from ptycho_torch.data.grouping import group_neighbours, group_squares
 from ptycho_torch.interpolation import TAPS, delay
 from ptycho_torch.module import PtychoModule
 from ptycho_torch.physics.probe import within_support
@@ -205,12 +205,15 @@ def _inference_groups(module: PtychoModule, scan: Scan) -> tuple[NDArray[np.int6
     gridsize = module.model.gridsize
     if module.model.object_big or gridsize == 1:
         return np.arange(scan.n_frames, dtype=np.int64)[:, None], scan.corners_px
-    groups = group_neighbours(
-        scan.corners_px,
-        gridsize,
-        scan.n_frames,
-        neighbor_count=gridsize**2 - 1,
-        seed=0,
-        sequential=True,
-    )
+    if module.model.grouping == "square":
+        groups = group_squares(scan.corners_px, None, seed=0, sequential=True)
+    else:
+        groups = group_neighbours(
+            scan.corners_px,
+            gridsize,
+            scan.n_frames,
+            neighbor_count=gridsize**2 - 1,
+            seed=0,
+            sequential=True,
+        )
     return groups, scan.corners_px[groups].mean(axis=1)

@@ -165,6 +165,7 @@ def train_with_lightning(
         output,
         callbacks,
         validates=len(datamodule.groups[1]) > 0,
+        validate_every=payload.training.validate_every,
     )
     started = time.monotonic()
     with warnings.catch_warnings():
@@ -191,6 +192,7 @@ def build_trainer(
     callbacks: list[Callback],
     *,
     validates: bool = True,
+    validate_every: int = 1,
 ) -> Trainer:
     """Make the Trainer that `execution` asks for.
 
@@ -222,6 +224,7 @@ def build_trainer(
         log_every_n_steps=1,
         num_sanity_val_steps=0,
         limit_val_batches=None if validates else 0,
+        check_val_every_n_epoch=validate_every,
         use_distributed_sampler=False,
     )
 

@@ -10,7 +10,13 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from ptycho_torch.data.dataset import Batch, GroupDataset, Scaling, measure_scaling
-from ptycho_torch.data.grouping import group_neighbours, groups_digest, select_frames, split_frames
+from ptycho_torch.data.grouping import (
+    group_neighbours,
+    group_squares,
+    groups_digest,
+    select_frames,
+    split_frames,
+)
 from ptycho_torch.errors import DataError, NotRunnableError
 from ptycho_torch.exact.sampler import KeyedBatchSampler
 from ptycho_torch.exact.seeding import key
@@ -70,27 +76,33 @@ class PtychoDataModule(LightningDataModule):
         self._train_groups = self._grouped(train, self._train_frames, payload.training.n_groups, "train")
         self._val_groups = np.empty((0, gridsize**2), dtype=np.int64)
         if len(self._val_frames):
-            self._val_groups = self._grouped(
-                self._val_scan, self._val_frames, len(self._val_frames), "validation"
-            )
+            self._val_groups = self._grouped(self._val_scan, self._val_frames, None, "validation")
         self._scaling = measure_scaling(train, self._train_frames, data, payload.model)
         self._train = GroupDataset(train, self._train_groups, self._scaling)
         self._val = GroupDataset(self._val_scan, self._val_groups, self._scaling)
         batch_size = payload.training.batch_size
         self._sampler = KeyedBatchSampler(len(self._train), batch_size, seed)
 
-    def _grouped(self, scan: Scan, frames: NDArray[np.int64], n_groups: int, side: str) -> NDArray[np.int64]:
-        data = self._payload.data
+    def _grouped(
+        self, scan: Scan, frames: NDArray[np.int64], n_groups: int | None, side: str
+    ) -> NDArray[np.int64]:
+        data, model = self._payload.data, self._payload.model
+        seed, positions_px = key(self._seed, "groups", side), scan.corners_px[frames]
         try:
-            members = group_neighbours(
-                scan.corners_px[frames],
-                self._payload.model.gridsize,
-                n_groups,
-                neighbor_count=data.neighbor_count,
-                seed=key(self._seed, "groups", side),
-                sequential=data.sequential_sampling,
-                oversample=data.oversample,
-            )
+            if model.grouping == "square":
+                members = group_squares(
+                    positions_px, n_groups, seed=seed, sequential=data.sequential_sampling
+                )
+            else:
+                members = group_neighbours(
+                    positions_px,
+                    model.gridsize,
+                    len(frames) if n_groups is None else n_groups,
+                    neighbor_count=data.neighbor_count,
+                    seed=seed,
+                    sequential=data.sequential_sampling,
+                    oversample=data.oversample,
+                )
         except DataError as error:
             raise DataError(f"{scan.source}, {side} frames: {error}") from error
         return frames[members]

@@ -51,7 +51,9 @@ Not OpenBLAS where bits are to be the same on every CPU: large convolutions are 
 """
 
 
-def apply_and_verify(profile: str, threads: int, *, deterministic: bool = True) -> dict[str, Any]:
+def apply_and_verify(
+    profile: str, threads: int, *, deterministic: bool = True, allow_tf32: bool = False
+) -> dict[str, Any]:
     """Set what torch lets a running process set, then verify that the whole profile is in force.
 
     The profile's environment must have been set before the process started: see
@@ -65,6 +67,8 @@ def apply_and_verify(profile: str, threads: int, *, deterministic: bool = True) 
         Number of CPU threads.
     deterministic
         Also demand torch's deterministic algorithms.
+    allow_tf32
+        Let the convolutions of a graphics card round their factors to TF32; matrix products never do.
 
     Returns
     -------
@@ -92,7 +96,7 @@ def apply_and_verify(profile: str, threads: int, *, deterministic: bool = True) 
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = deterministic
-    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = False
     observed = observe()
     _verify(profile, threads, deterministic, wanted, observed)

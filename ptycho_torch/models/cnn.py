@@ -50,15 +50,16 @@ class ConvolutionalGenerator(nn.Module):
         self.encoder = nn.Sequential(
             *(EncoderBlock(a, b, attention=model.attention) for a, b in zip(inputs, encoder, strict=False))
         )
+        border = (model.border_channels or 1) if model.probe_big else 0
         self.amplitude = Head(
             encoder[-1],
             decoder,
             1,
             activation=AMPLITUDE_ACTIVATIONS[model.amp_activation],
             bias=activation_bias(model.amp_activation, model.amplitude_level),
-            border=model.probe_big,
+            border_channels=border,
         )
-        self.phase = Head(encoder[-1], decoder, 1, activation=scaled_tanh, bias=0.0, border=model.probe_big)
+        self.phase = Head(encoder[-1], decoder, 1, activation=scaled_tanh, bias=0.0, border_channels=border)
 
     def forward(self, input_amplitude: Float32[Tensor, "B C N N"]) -> Complex64[Tensor, "B C1 N N"]:
         """Return one object patch per pattern, or one per group.

@@ -81,12 +81,19 @@ class Head(nn.Module):
         Makes amplitude or phase of the raw output.
     bias
         Initial raw output.
-    border
-        Reconstruct the outer frame from the decoder's last channels; without it the frame is zero.
+    border_channels
+        How many of the decoder's last channels make the outer frame; 0: the frame is zero.
     """
 
     def __init__(
-        self, encoded: int, widths: list[int], maps: int, *, activation: Activation, bias: float, border: bool
+        self,
+        encoded: int,
+        widths: list[int],
+        maps: int,
+        *,
+        activation: Activation,
+        bias: float,
+        border_channels: int,
     ) -> None:
         super().__init__()
         sizes = [encoded, *widths]
@@ -96,9 +103,9 @@ class Head(nn.Module):
                 for stage, (a, b) in enumerate(zip(sizes, widths, strict=False))
             )
         )
-        self.border_channels = maps if border else 0
+        self.border_channels = border_channels
         self.centre = convolution(widths[-1] - self.border_channels, maps, std=HEAD_STD, is_upsampling=True)
-        self.border = _border_branch(maps, widths[-1]) if border else None
+        self.border = _border_branch(border_channels, maps, widths[-1]) if border_channels else None
         self.activation = activation
         for layer in (self.centre, self.border[-1] if self.border is not None else None):
             if isinstance(layer, nn.Conv2d) and layer.bias is not None:
@@ -118,9 +125,9 @@ class Head(nn.Module):
         return whole + self.activation(self.border(features[:, split:])) * frame
 
 
-def _border_branch(maps: int, width: int) -> nn.Sequential:
+def _border_branch(inputs: int, maps: int, width: int) -> nn.Sequential:
     return nn.Sequential(
-        convolution(maps, width, is_upsampling=True),
+        convolution(inputs, width, is_upsampling=True),
         nn.ReLU(inplace=True),
         convolution(width, width),
         nn.ReLU(inplace=True),

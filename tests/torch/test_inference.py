@@ -189,6 +189,20 @@ class TestPredictPatches:
                 patch = module.predict_patches(seen)[0, 0].numpy() * math.sqrt(scaling.intensity_scale)
             np.testing.assert_allclose(made.patches[frame], patch, rtol=0, atol=2e-4)
 
+    def test_a_network_that_was_shown_squares_sees_every_square_once(self) -> None:
+        corners_px = np.stack(np.divmod(np.arange(20), 5), axis=1) * 3.0
+        scan = dataclasses.replace(first_frames(simulated(), 20), corners_px=corners_px)
+        scaling = scaling_of(scan)
+        module = small_module(scan, scaling, gridsize=2, object_big=False, grouping="square")
+        made = predict_patches(module, scan, scaling, batch_size=5)
+        assert made.patches.shape == (12, 64, 64)
+        lowest = corners_px.reshape(4, 5, 2)[:-1, :-1].reshape(-1, 2)
+        assert np.array_equal(made.corners_px, lowest + 1.5)
+        seen = torch.from_numpy(scan.diffraction[[6, 7, 11, 12]][None] * np.float32(scaling.input_scale))
+        with torch.inference_mode():
+            patch = module.predict_patches(seen)[0, 0].numpy() * math.sqrt(scaling.intensity_scale)
+        np.testing.assert_allclose(made.patches[5], patch, rtol=0, atol=2e-4)
+
 
 class TestStitchPatches:
     @pytest.mark.parametrize("pad", [False, True])

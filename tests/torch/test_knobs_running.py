@@ -183,3 +183,17 @@ class TestLoggers:
     def test_mlflow_asked_for_and_disabled_is_refused(self, make_payload: MakePayload) -> None:
         with pytest.raises(ConfigError, match="disable_mlflow.*while logger_backend is 'mlflow'"):
             make_payload(ONE_STEP, logger_backend="mlflow", disable_mlflow=True)
+
+
+def test_epochs_are_validated_as_often_as_asked_for(make_payload: MakePayload, scan: Scan) -> None:
+    monitored = {"checkpoint_monitor_metric": "train_loss", **BARE}
+    payload = make_payload({"epochs": 4, "n_groups": 4, "validate_every": 2}, **monitored)
+    fit(payload, scan)
+    assert [row["val_loss"] == "" for row in epochs_of(payload)] == [True, False, True, False]
+
+
+def test_a_metric_that_is_monitored_is_wanted_after_every_epoch(make_payload: MakePayload) -> None:
+    with pytest.raises(ConfigError, match="validate_every: is 2, but .* 'val_loss'.* set that to train_loss"):
+        make_payload({"epochs": 4, "validate_every": 2}, checkpoint_monitor_metric="val_loss")
+    with pytest.raises(ConfigError, match="must divide epochs"):
+        make_payload({"epochs": 4, "validate_every": 3}, checkpoint_monitor_metric="train_loss")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from ptycho_torch.config import ModelConfig, PyTorchExecutionConfig
+from ptycho_torch.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
 from ptycho_torch.data.dataset import Batch
 from ptycho_torch.errors import ConfigError
 from ptycho_torch.module import PtychoModule
@@ -58,16 +59,21 @@ def test_a_trained_probe_stays_zero_outside_its_mask() -> None:
     assert torch.equal(again.forward_model.probe, after)
 
 
+def _before(config: type[Any]) -> set[str]:
+    return {field.name for field in dataclasses.fields(config) if "added" not in field.metadata}
+
+
 def test_a_checkpoint_from_before_an_option_came_still_loads() -> None:
     module = _module()
     checkpoint: dict[str, object] = {"state_dict": module.state_dict()}
     module.on_save_checkpoint(checkpoint)
     stored = checkpoint["hyper_parameters"]
-    added = {"probe_mask", "probe_mask_diameter_px", "intensity_scale_trainable"}
-    old = {name: value for name, value in stored["model"].items() if name not in added}
-    came_later = {"tv_weight", "lr_warmup_fraction"}
-    training = {name: value for name, value in stored["training"].items() if name not in came_later}
-    checkpoint["hyper_parameters"] = {**stored, "model": old, "training": training}
+    old = {
+        section: {name: value for name, value in stored[section].items() if name in before}
+        for section, before in (("model", _before(ModelConfig)), ("training", _before(TrainingConfig)))
+    }
+    assert len(old["model"]) == 10
+    checkpoint["hyper_parameters"] = {**stored, **old}
     again = PtychoModule.from_checkpoint(checkpoint, PyTorchExecutionConfig())
     assert torch.equal(again(_batch().input_amplitude), module(_batch().input_amplitude))
 
@@ -123,3 +129,31 @@ def test_total_variation_is_added_to_the_loss_and_its_parts_add_up(model: dict[s
     torch.testing.assert_close(parts, expected)
     for parameter, gradient in zip(weighed.parameters(), whole, strict=True):
         torch.testing.assert_close(parameter.grad, gradient)
+
+
+@pytest.mark.parametrize(("asked", "channels"), [(None, 1), (1, 1), (5, 5)])
+def test_border_and_centre_share_the_decoders_channels(asked: int | None, channels: int) -> None:
+    module = _module({"probe_big": True, "border_channels": asked})
+    width = 32 * module.model.n_filters_scale
+    for head in (module.generator.amplitude, module.generator.phase):
+        assert head.centre.in_channels == width - channels
+        assert head.border[0].in_channels == channels
+    features = torch.zeros(1, width, 16, 16)
+    features[:, -channels:] = torch.randn(1, channels, 16, 16)
+    head.decoder = torch.nn.Identity()
+    seen, blank = head(features), head(torch.zeros_like(features))
+    assert torch.equal(seen[..., 16:48, 16:48], blank[..., 16:48, 16:48])
+    assert not torch.equal(seen, blank)
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        ({"border_channels": 2, "probe_big": False}, "border_channels: is set while probe_big is false"),
+        ({"border_channels": 32, "n_filters_scale": 1}, "some of the decoder's 32 channels, not 32"),
+        ({"grouping": "square", "gridsize": 1}, "grouping: is 'square' at gridsize 1"),
+    ],
+)
+def test_options_of_the_model_that_contradict_others_are_refused(values: Any, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint):
+        ModelConfig(**values)

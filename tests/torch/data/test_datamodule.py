@@ -147,6 +147,21 @@ def test_the_largest_offset_bounds_both_sides(tmp_path, scan):
         assert 0 < spread <= grouped.max_offset_px + 1e-5
 
 
+def test_groups_may_be_the_squares_of_a_raster(tmp_path):
+    corners_px = np.stack(np.divmod(np.arange(30), 6), axis=1) * 4.0
+    scan = replace(make_scan(rows=5, columns=6, side=64, step_px=4.0), corners_px=corners_px)
+    settings = {"gridsize": 2, "grouping": "square", "validation_fraction": 0.0}
+    datamodule = PtychoDataModule(payload(tmp_path, scan, **settings), scan, scan, seed=3)
+    train, validation = datamodule.groups
+    assert len(train) == len({tuple(group) for group in train}) == 20
+    assert len(validation) == 4 * 5
+    for groups in (train, validation):
+        steps_px = corners_px[groups] - corners_px[groups[:, :1]]
+        assert np.array_equal(steps_px, np.broadcast_to([(0, 0), (0, 4), (4, 0), (4, 4)], steps_px.shape))
+    with pytest.raises(DataError, match="train frames: training.n_groups is 21 but"):
+        PtychoDataModule(payload(tmp_path, scan, **settings, n_groups=21), scan, None, seed=3)
+
+
 @pytest.mark.parametrize(
     ("overrides", "complaint"),
     [

@@ -8,7 +8,13 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ptycho_torch.data.grouping import group_neighbours, groups_digest, select_frames, split_frames
+from ptycho_torch.data.grouping import (
+    group_neighbours,
+    group_squares,
+    groups_digest,
+    select_frames,
+    split_frames,
+)
 from ptycho_torch.errors import DataError
 
 
@@ -172,3 +178,52 @@ def test_the_groups_digest_can_be_recomputed_by_hand():
     assert groups_digest(groups) == by_hand
     assert groups_digest(groups, groups[:1]) != by_hand
     assert groups_digest(groups[::-1]) != by_hand
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    rows=st.integers(2, 9),
+    columns=st.integers(2, 9),
+    steps_px=st.tuples(st.floats(1, 9), st.floats(1, 9)),
+    seed=st.integers(0, 2**40),
+    missing=st.integers(0, 3),
+)
+def test_squares_are_all_2_x_2_neighbours_of_a_raster_in_whatever_order_it_comes(
+    rows, columns, steps_px, seed, missing
+):
+    random = np.random.Generator(np.random.PCG64(seed))
+    places = random.permutation(np.argwhere(np.ones((rows, columns))))[missing:]
+    held = {tuple(place) for place in places}
+    corners = [(r, c) for r, c in held if {(r, c + 1), (r + 1, c), (r + 1, c + 1)} <= held]
+    positions_px = places * np.array(steps_px) + random.uniform(-50, 50, 2)
+    present = [np.unique(places[:, axis]) for axis in (0, 1)]
+    if not corners or any(len(one) < 2 or np.diff(one).min() > 1 for one in present):
+        with pytest.raises(DataError, match="square of 2 x 2 neighbours"):
+            group_squares(positions_px, None, seed=seed)
+        return
+    groups = group_squares(positions_px, None, seed=seed)
+    assert {tuple(places[group[0]]) for group in groups} == set(corners)
+    steps = places[groups] - places[groups[:, :1]]
+    assert np.array_equal(steps, np.broadcast_to([(0, 0), (0, 1), (1, 0), (1, 1)], steps.shape))
+
+
+def test_squares_are_drawn_by_the_seed_and_none_twice():
+    positions_px = raster(9, 9)
+    first, again, other = (group_squares(positions_px, 30, seed=seed) for seed in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+    assert len({tuple(group) for group in first}) == 30
+    ordered = group_squares(positions_px, 3, seed=1, sequential=True)
+    assert ordered.tolist() == [[0, 1, 9, 10], [1, 2, 10, 11], [2, 3, 11, 12]]
+
+
+def test_positions_that_are_no_raster_have_no_squares():
+    with pytest.raises(DataError, match=r"no raster of one spacing.*'nearest'"):
+        group_squares(scattered(16), 1, seed=0)
+
+
+def test_more_squares_than_there_are_cannot_be_asked_for():
+    with pytest.raises(
+        DataError, match=r"n_groups is 10 but .* only 9 squares of 2 x 2 neighbours: lower it to 9"
+    ):
+        group_squares(raster(4, 4), 10, seed=0)

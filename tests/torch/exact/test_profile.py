@@ -43,10 +43,10 @@ os.environ.update(environment(sys.argv[1], int(sys.argv[2])))
 """
 
 
-def report(profile: str, threads: int, variables: dict[str, str], before: str = ""):
+def report(profile: str, threads: int, variables: dict[str, str], before: str = "", text: str = REPORT):
     inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LD_LIBRARY_PATH") if name in os.environ}
     finished = subprocess.run(
-        [sys.executable, "-c", before + REPORT, profile, str(threads)],
+        [sys.executable, "-c", before + text, profile, str(threads)],
         env=inherited | variables | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
@@ -71,6 +71,15 @@ def test_a_profile_whose_environment_was_set_is_in_force(profile):
         (None, None),
     ]
     assert len(observed["known_answers"]) > 20
+
+
+def test_tf32_is_for_convolutions_alone_and_only_when_asked_for():
+    asked = REPORT.replace("int(sys.argv[2]))", "int(sys.argv[2]), allow_tf32=True)")
+    assert asked != REPORT
+    for text, is_allowed in ((REPORT, False), (asked, True)):
+        observed = report("strict", 1, environment("strict", 1), text=text)
+        assert observed["cudnn"]["allow_tf32"] is is_allowed
+        assert observed["matmul_allow_tf32"] is False
 
 
 def test_a_process_started_without_the_environment_is_refused_in_one_sentence():
