@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -79,6 +78,8 @@ class Fetcher:
         if not (self.may_download or (self.folder / sha256 / name).is_file()):
             cure = way_to_fetch() or (called("fetch", self.spec) if self.spec else called("fetch SPEC"))
             raise UserError(f"{name} is in no data folder yet: `{cure}` downloads it from {url}")
+        import logging
+
         import pooch
         import requests
 

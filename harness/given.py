@@ -29,7 +29,10 @@ def fetcher_of_data(*, may_download: bool, spec: Path | None = None) -> Fetcher:
     """Return what finds the data of a spec in the cache, and downloads them, with a bar, where it may."""
     from harness.cache import cache_folder
     from harness.fetch import Fetcher
-    from harness.screen import DownloadBar
 
-    bar = DownloadBar() if may_download else None
+    bar = None
+    if may_download:
+        from harness.screen import DownloadBar
+
+        bar = DownloadBar()
     return Fetcher(cache_folder() / "data", bar, may_download=may_download, spec=spec)

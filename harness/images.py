@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -138,6 +137,8 @@ def _named_engine() -> tuple[str, str]:
 
 def _knock(path: str) -> None:
     """Say plainly why the engine's socket cannot be used; the SDK's own errors do not."""
+    import socket
+
     with socket.socket(socket.AF_UNIX) as door:
         try:
             door.connect(path)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.checkpoint_file import Tensor, read_checkpoint, weights_digest
 from harness.errors import HarnessError, Problem, UserError
 from harness.lookup import is_run
 from harness.resolved import INIT_FROM
@@ -86,6 +85,9 @@ def _found(named: str, folders: Sequence[Path]) -> FoundNetwork:
     if path is None:
         looked = ", ".join(dict.fromkeys(str((folder / named).parent) for folder in folders))
         raise UserError(f"there is no run and no checkpoint {named} in {looked}")
+    # Loaded where a network is named only, as the manifest is.
+    from harness.checkpoint_file import Tensor, read_checkpoint, weights_digest
+
     run = ""
     if path.is_dir():
         from harness.manifest import read_manifest

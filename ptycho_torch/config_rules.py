@@ -117,10 +117,9 @@ def _check_warmup(lr_warmup_epochs: float, epochs: int) -> str | None:
 
 
 def _refuse_two_warmups(lr_warmup_fraction: float, lr_warmup_epochs: float) -> str | None:
-    is_twice = lr_warmup_fraction > 0 and lr_warmup_epochs > 0
-    return (
-        f"stands beside lr_warmup_epochs ({lr_warmup_epochs}): set one of the two to 0" if is_twice else None
-    )
+    if lr_warmup_fraction == 0 or lr_warmup_epochs == 0:
+        return None
+    return f"stands beside lr_warmup_epochs ({lr_warmup_epochs}): set one of the two to 0"
 
 
 def _check_validations(validate_every: int, epochs: int) -> str | None:

@@ -48,6 +48,8 @@ def test_help_loads_nothing_but_the_command_line() -> None:
         "tempfile",
         "docker",
         "requests",
+        "logging",
+        "socket",
     }
     assert heavy & loaded == set()
     assert "harness.commands" in loaded
@@ -80,6 +82,7 @@ def test_a_bad_spec_is_refused_without_manifest_screen_and_numpy(command: str) -
 def test_a_bad_spec_is_refused_by_pydantics_core_alone(command: str) -> None:
     loaded = loaded_by(command, str(INVALID / "many_problems_at_once.yaml"), code=2)
     assert {"pydantic", "importlib.metadata", "importlib.resources"} & loaded == set()
+    assert {"logging", "pickle", "socket", "zipfile"} & loaded == set()
 
 
 def test_a_plan_of_simulated_data_loads_no_numpy() -> None:
