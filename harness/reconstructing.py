@@ -10,7 +10,7 @@ from harness.run_sources import FileSource
 from harness.worker_inputs import checked_input, read_network, scan_facts
 from ptycho_torch.exact.digest import tensor_digest
 from ptycho_torch.exact.torch_seeding import seed_everything
-from ptycho_torch.inference import with_supported_probe, with_trained_probe
+from ptycho_torch.inference import on_its_device, with_supported_probe, with_trained_probe
 from ptycho_torch.module import PtychoModule
 from ptycho_torch.products import reconstruction_cxi, reconstruction_file
 from ptycho_torch.readers import Scan, read_scan
@@ -47,7 +47,7 @@ def reconstruct(worker: Worker, resolved: ResolvedRun, payload: InferencePayload
         checkpoint = read_network(worker.run_dir, resolved, "model")
         module = PtychoModule.from_checkpoint(checkpoint, execution)
         scaling = trained_scaling(module, scan)
-        module = module.to("cuda" if execution.accelerator == "cuda" else "cpu")
+        module = on_its_device(module)
         facts = {role: {"sha256": source.sha256} for role, source in resolved.sources.items()}
         facts["scan"] |= scan_facts(scan)
         worker.note(data=facts, final_tensor_digest=tensor_digest(module.state_dict()))

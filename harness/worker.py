@@ -36,7 +36,13 @@ from ptycho_torch.evaluation import evaluate, with_reference
 from ptycho_torch.exact.checkpoint_io import DurableCheckpointIO
 from ptycho_torch.exact.digest import optimizer_digest, tensor_digest
 from ptycho_torch.exact.profile import apply_and_verify
-from ptycho_torch.inference import predict_patches, stitch_patches, synchronise, with_trained_probe
+from ptycho_torch.inference import (
+    on_its_device,
+    predict_patches,
+    stitch_patches,
+    synchronise,
+    with_trained_probe,
+)
 from ptycho_torch.payloads import InferencePayload
 from ptycho_torch.products import reconstruction_file, weights_file
 from ptycho_torch.readers import Scan
@@ -135,6 +141,7 @@ class Worker:
         self.note(status="completed")
         if resolved.products.reconstruction:
             with self.phase("reconstructing"):
+                on_its_device(result.module)
                 self._reconstruct(resolved, scans, result)
                 if "test" in scans:
                     reconstruct_test(self, resolved, scans["test"], result)

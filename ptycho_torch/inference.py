@@ -24,6 +24,7 @@ from ptycho_torch.stitching import Reconstruction, stitch, synchronise_phases
 
 __all__ = [
     "Predictions",
+    "on_its_device",
     "predict_patches",
     "probe_intensity",
     "reproject",
@@ -72,6 +73,11 @@ def with_trained_probe(module: PtychoModule, scan: Scan) -> Scan:
     if not module.model.probe_trainable:
         return with_supported_probe(scan, module.model)
     return dataclasses.replace(scan, probe=module.forward_model.probe.detach().cpu().numpy())
+
+
+def on_its_device(module: PtychoModule) -> PtychoModule:
+    """Move a network to where its execution asks for; a training leaves it in main memory."""
+    return module.to("cuda" if module.execution.accelerator in {"cuda", "gpu"} else "cpu")
 
 
 def predict_patches(

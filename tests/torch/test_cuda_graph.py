@@ -13,6 +13,7 @@ import torch
 from ptycho_torch.config_factory import create_training_payload
 from ptycho_torch.exact.digest import tensor_digest
 from ptycho_torch.headers import ScanHeader
+from ptycho_torch.inference import on_its_device, predict_patches
 from ptycho_torch.physics.probe import annular_probe
 from ptycho_torch.readers.scan import Scan
 from ptycho_torch.training import train_with_lightning
@@ -80,3 +81,19 @@ def test_replayed_steps_have_the_bits_of_called_ones(
     assert len(called[0]) == 3 * 6
     assert replayed == called
     assert again == called
+
+
+@needs_card
+def test_after_a_training_on_a_card_the_network_predicts_on_the_card(scan: Scan, tmp_path: Path) -> None:
+    payload = create_training_payload(
+        ScanHeader(file=None, N=64, n_frames=FRAMES, units="count_amplitude"),
+        tmp_path,
+        {"n_groups": 4, "epochs": 1, "n_filters_scale": 1, "accelerator": "cuda"},
+    )
+    result = train_with_lightning(payload, scan)
+    module = on_its_device(result.module)
+    assert module.device.type == "cuda"
+    once, again = (predict_patches(module, scan, module.scaling, batch_size=16).patches for _ in range(2))
+    assert np.array_equal(once, again)
+    on_cpu = predict_patches(module.cpu(), scan, module.scaling, batch_size=16).patches
+    np.testing.assert_allclose(once, on_cpu, rtol=0, atol=1e-3 * np.abs(on_cpu).max())
