@@ -21,8 +21,6 @@ from harness.lookup import run_folders
 from harness.manifest import Manifest, read_manifest
 from harness.store import MANIFEST
 
-WARM_UP = 0.03
-"""Part of the training in which the learning rate rises; as `harness new` has it."""
 ENDED = ("completed", "collapsed")
 
 
@@ -67,8 +65,7 @@ def _training(manifest: Manifest) -> Training:
 
 def train(scan: Path, epochs: int, seed: int, runs_dir: Path, sets: Sequence[str]) -> None:
     """Run the spec that ``harness new`` writes, so many epochs with this seed."""
-    warm_up = max(0.1, round(WARM_UP * epochs, 1))
-    own = (f"seed={seed}", f"training.epochs={epochs}", f"training.lr_warmup_epochs={warm_up}")
+    own = (f"seed={seed}", f"training.epochs={epochs}")
     words = [word for one in (*own, "products.pictures=false", *sets) for word in ("--set", one)]
     with tempfile.TemporaryDirectory() as folder:
         spec = str(Path(folder) / "spec.yaml")
