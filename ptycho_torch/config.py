@@ -1,7 +1,7 @@
 """The frozen configurations: every field is defined here once, with its legal values and its default.
 
 Defaults written here are the *PyTorch defaults* (layer 4 of ``docs/configuration.md``). A field made with
-:func:`canonical` has none of its own: its default is the PtychoPINN library's (layer 5).
+``canonical`` has none of its own: its default is the PtychoPINN library's (layer 5).
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
 
+from ptycho_torch.config_defaults import added, canonical
 from ptycho_torch.config_rules import EXECUTION_RULES, MODEL_RULES, TRAINING_RULES, name_in, whole_number
 from ptycho_torch.field_types import Demands
 from ptycho_torch.validation import frozen_config
 from ptycho_torch.variants import GENERATORS, LOGGERS, LOSSES, SCHEDULERS
 
 __all__ = [
-    "CANONICAL_DEFAULTS",
     "SECTIONS",
     "DataConfig",
     "InferenceConfig",
@@ -27,36 +27,6 @@ __all__ = [
     "frozen_config",
     "is_unused_addition",
 ]
-
-CANONICAL_DEFAULTS: Mapping[str, Any] = MappingProxyType(
-    {
-        "data.nphotons": 1e9,
-        "data.neighbor_count": 4,
-        "model.N": 64,
-        "model.gridsize": 1,
-        "model.n_filters_scale": 2,
-        "model.amp_activation": "sigmoid",
-        "model.object_big": True,
-        "model.probe_big": True,
-        "training.batch_size": 16,
-        "training.epochs": 60,
-    }
-)
-"""The PtychoPINN library's own defaults, by ``section.field``."""
-
-
-def canonical(key: str) -> Any:
-    """Make a field whose default is the PtychoPINN library's."""
-    return dataclasses.field(default=CANONICAL_DEFAULTS[key], metadata={"canonical": True})
-
-
-def added(default: Any) -> Any:
-    """Make a field that runs on record do not have; its default is what was done without it, and never moves.
-
-    What identifies a run leaves it out while it holds that default: see :func:`is_unused_addition`.
-    """
-    return dataclasses.field(default=default, metadata={"added": True})
-
 
 PositiveInt = Annotated[int, Demands(ge=1)]
 NonNegativeInt = Annotated[int, Demands(ge=0)]
@@ -298,7 +268,7 @@ SECTIONS: Mapping[str, type[Any]] = MappingProxyType(
 
 
 def is_unused_addition(key: str, value: Any) -> bool:
-    """Say whether a value is that of a field made with :func:`added` and does what was done before it came.
+    """Say whether a value is that of a field made with ``added`` and does what was done before it came.
 
     Parameters
     ----------

@@ -8,8 +8,9 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from ptycho_torch.config import CANONICAL_DEFAULTS, SECTIONS, PyTorchExecutionConfig
+from ptycho_torch.config import SECTIONS, PyTorchExecutionConfig
 from ptycho_torch.config_checks import check_against_data, check_against_trained, check_test_scan
+from ptycho_torch.config_defaults import CANONICAL_DEFAULTS
 from ptycho_torch.config_keys import default_layers, entry_point_layer, given_layer, knob_layer
 from ptycho_torch.errors import ConfigError, DataFileNotFoundError
 from ptycho_torch.headers import ScanHeader, read_header

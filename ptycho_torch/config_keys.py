@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from ptycho_torch.config import CANONICAL_DEFAULTS, SECTIONS, PyTorchExecutionConfig
+from ptycho_torch.config import SECTIONS, PyTorchExecutionConfig
+from ptycho_torch.config_defaults import CANONICAL_DEFAULTS
 from ptycho_torch.errors import ConfigError
 from ptycho_torch.layers import Layer, Value
 from ptycho_torch.validation import Problems, near_miss

@@ -9,6 +9,7 @@ import pytest
 
 from ptycho_torch import config
 from ptycho_torch.config import ModelConfig, PyTorchExecutionConfig, TrainingConfig
+from ptycho_torch.config_defaults import CANONICAL_DEFAULTS
 from ptycho_torch.errors import ConfigError
 
 DEFAULTS = {
@@ -190,7 +191,7 @@ def test_no_field_name_occurs_in_two_sections() -> None:
 
 
 def test_every_canonical_default_is_a_legal_value_of_an_existing_field() -> None:
-    for key, value in config.CANONICAL_DEFAULTS.items():
+    for key, value in CANONICAL_DEFAULTS.items():
         section, field = key.split(".")
         kind = config.SECTIONS[section]
         required = {"n_groups": 1} if kind is TrainingConfig else {}
