@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
 from harness.run_sources import FileSource
 from harness.worker_inputs import checked_input, read_network, scan_facts
+from ptycho_torch.evaluation import evaluate, with_reference
 from ptycho_torch.exact.digest import tensor_digest
 from ptycho_torch.exact.torch_seeding import seed_everything
-from ptycho_torch.inference import on_its_device, with_supported_probe, with_trained_probe
+from ptycho_torch.inference import (
+    on_its_device,
+    predict_patches,
+    stitch_patches,
+    synchronise,
+    with_supported_probe,
+    with_trained_probe,
+)
 from ptycho_torch.module import PtychoModule
 from ptycho_torch.products import reconstruction_cxi, reconstruction_file
 from ptycho_torch.readers import Scan, read_scan
@@ -24,7 +34,7 @@ if TYPE_CHECKING:
     from ptycho_torch.payloads import InferencePayload
     from ptycho_torch.training import TrainingResult
 
-__all__ = ["reconstruct", "reconstruct_test"]
+__all__ = ["reconstruct", "reconstruct_own", "reconstruct_test"]
 
 _TEST = "test"
 
@@ -71,6 +81,62 @@ def reconstruct(worker: Worker, resolved: ResolvedRun, payload: InferencePayload
             folder = worker.run_dir / "products"
             worker.draw(resolved.name, result.image, result.aligned, result.metrics, folder)
         worker.note(status="completed", metrics=result.metrics)
+
+
+def reconstruct_own(
+    worker: Worker, resolved: ResolvedRun, scans: Mapping[str, Scan], result: TrainingResult
+) -> None:
+    """Turn the network that this run has trained on the scan that it was trained on, and judge its image.
+
+    Parameters
+    ----------
+    worker, resolved
+        Whose run it is, and what is to be done.
+    scans
+        Its scans, by their roles.
+    result
+        The training.
+    """
+    on_its_device(result.module)
+    scan = with_reference(scans["train"], scans["reference"]) if "reference" in scans else scans["train"]
+    scan = with_trained_probe(result.module, scan)
+    payload, data, execution = resolved.training, result.datamodule, resolved.payload.execution_config
+    predictions = predict_patches(
+        result.module,
+        scan,
+        result.module.scaling,
+        batch_size=execution.inference_batch_size or payload.training.batch_size,
+        report=worker.report_prediction,
+    )
+    predictions = synchronise(predictions, scan, resolved.inference, middle_trim=execution.middle_trim)
+    image = stitch_patches(predictions, scan, execution)
+    padded = dataclasses.replace(execution, pad_eval=True)
+    evaluation = evaluate(
+        scan=scan,
+        train_frames=data.frames[0],
+        counts_per_amplitude=data.scaling.counts_per_amplitude,
+        loss_name=payload.training.loss,
+        mean_counts=data.scaling.mean_counts,
+        train_loss=result.metrics["train_loss"],
+        predictions=predictions,
+        reconstruction=image,
+        whole=image if execution.pad_eval else stitch_patches(predictions, scan, padded),
+    )
+    worker.keep("reconstruction.npz", reconstruction_file(image, scan))
+    if resolved.products.pictures:
+        folder = worker.run_dir / "products"
+        worker.draw(resolved.name, image, evaluation.aligned, evaluation.metrics, folder)
+    verdict = evaluation.collapse
+    worker.note(
+        status="collapsed" if verdict.is_collapsed else "completed",
+        error="the network collapsed: " + "; ".join(verdict.reasons) if verdict.is_collapsed else None,
+        metrics={
+            **worker.outcome.metrics,
+            **evaluation.metrics,
+            "inference_batches": predictions.num_batches,
+        },
+        collapse={"is_collapsed": verdict.is_collapsed, "reasons": list(verdict.reasons)},
+    )
 
 
 def reconstruct_test(worker: Worker, resolved: ResolvedRun, test: Scan, result: TrainingResult) -> None:

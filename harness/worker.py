@@ -23,7 +23,7 @@ from harness.examined import batch_asked_for
 from harness.lifeline import stop_with_the_host
 from harness.outcome import CheckpointRecord, Outcome, ProductRecord, status_of_fault, write_outcome
 from harness.progress import read_progress, write_progress
-from harness.reconstructing import reconstruct, reconstruct_test
+from harness.reconstructing import reconstruct, reconstruct_own, reconstruct_test
 from harness.refining import refine_image_of_another_run, refine_own_image
 from harness.resolved import ResolvedRun
 from harness.store import RESOLVED, append_event, file_digest, write_durably
@@ -32,20 +32,11 @@ from ptycho_torch.alignment import Aligned
 from ptycho_torch.callbacks import Progress, StopRequestedError
 from ptycho_torch.durable import sync_tree
 from ptycho_torch.errors import PtychoError
-from ptycho_torch.evaluation import evaluate, with_reference
 from ptycho_torch.exact.checkpoint_io import DurableCheckpointIO
 from ptycho_torch.exact.digest import optimizer_digest, tensor_digest
 from ptycho_torch.exact.profile import apply_and_verify
-from ptycho_torch.inference import (
-    on_its_device,
-    predict_patches,
-    stitch_patches,
-    synchronise,
-    with_trained_probe,
-)
 from ptycho_torch.payloads import InferencePayload
-from ptycho_torch.products import reconstruction_file, weights_file
-from ptycho_torch.readers import Scan
+from ptycho_torch.products import weights_file
 from ptycho_torch.resume import Cadence, find_continuation, forget_states
 from ptycho_torch.stitching import Reconstruction
 from ptycho_torch.training import KeptCheckpoint, TrainingResult, train_with_lightning
@@ -141,8 +132,7 @@ class Worker:
         self.note(status="completed")
         if resolved.products.reconstruction:
             with self.phase("reconstructing"):
-                on_its_device(result.module)
-                self._reconstruct(resolved, scans, result)
+                reconstruct_own(self, resolved, scans, result)
                 if "test" in scans:
                     reconstruct_test(self, resolved, scans["test"], result)
         if resolved.refine is not None:
@@ -161,47 +151,6 @@ class Worker:
             exactness_observed=observed,
             seeds={"seed": resolved.seed},
             environment={"source_digest": digest_of_files(source_files(source_root()))},
-        )
-
-    def _reconstruct(self, resolved: ResolvedRun, scans: Mapping[str, Scan], result: TrainingResult) -> None:
-        scan = with_reference(scans["train"], scans["reference"]) if "reference" in scans else scans["train"]
-        scan = with_trained_probe(result.module, scan)
-        payload, data, execution = resolved.training, result.datamodule, resolved.payload.execution_config
-        predictions = predict_patches(
-            result.module,
-            scan,
-            result.module.scaling,
-            batch_size=execution.inference_batch_size or payload.training.batch_size,
-            report=self.report_prediction,
-        )
-        predictions = synchronise(predictions, scan, resolved.inference, middle_trim=execution.middle_trim)
-        image = stitch_patches(predictions, scan, execution)
-        padded = dataclasses.replace(execution, pad_eval=True)
-        evaluation = evaluate(
-            scan=scan,
-            train_frames=data.frames[0],
-            counts_per_amplitude=data.scaling.counts_per_amplitude,
-            loss_name=payload.training.loss,
-            mean_counts=data.scaling.mean_counts,
-            train_loss=result.metrics["train_loss"],
-            predictions=predictions,
-            reconstruction=image,
-            whole=image if execution.pad_eval else stitch_patches(predictions, scan, padded),
-        )
-        self.keep("reconstruction.npz", reconstruction_file(image, scan))
-        if resolved.products.pictures:
-            folder = self.run_dir / "products"
-            self.draw(resolved.name, image, evaluation.aligned, evaluation.metrics, folder)
-        verdict = evaluation.collapse
-        self.note(
-            status="collapsed" if verdict.is_collapsed else "completed",
-            error="the network collapsed: " + "; ".join(verdict.reasons) if verdict.is_collapsed else None,
-            metrics={
-                **self.outcome.metrics,
-                **evaluation.metrics,
-                "inference_batches": predictions.num_batches,
-            },
-            collapse={"is_collapsed": verdict.is_collapsed, "reasons": list(verdict.reasons)},
         )
 
     def draw(
