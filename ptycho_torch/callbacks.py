@@ -112,9 +112,7 @@ class MetricsFile(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Write the epoch's line and refuse to go on from a loss that is not a number."""
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-        if (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1):
-            metrics.pop("val_loss", None)  # that of an earlier epoch
+        metrics = metrics_of_epoch(trainer, trainer.current_epoch + 1)
         losses = [repr(metrics[name]) if name in metrics else "" for name in ("train_loss", "val_loss")]
         self._append((trainer.current_epoch, trainer.global_step, repr(self._learning_rate), *losses))
         if not math.isfinite(metrics["train_loss"]):
@@ -128,6 +126,14 @@ class MetricsFile(Callback):
             csv.writer(file, lineterminator="\n").writerow(row)
             file.flush()
             os.fsync(file.fileno())
+
+
+def metrics_of_epoch(trainer: Trainer, number: int) -> dict[str, float]:
+    """Return the metrics at the end of an epoch, counted from 1; one of an earlier epoch is left out."""
+    metrics = {name: float(value) for name, value in sorted(trainer.callback_metrics.items())}
+    if number % (trainer.check_val_every_n_epoch or 1):
+        metrics.pop("val_loss", None)
+    return metrics
 
 
 class Reporter(Callback):

@@ -234,8 +234,8 @@ class TrainingConfig:
     plateau_factor, plateau_patience, plateau_min_lr
         ``ReduceLROnPlateau``: factor, epochs without improvement, smallest rate.
     validate_every
-        Epochs from one validation to the next, a divisor of `epochs`; above 1 only where ``train_loss`` is
-        monitored.
+        Epochs from one validation to the next; above 1 only where ``train_loss`` is monitored. The last epoch
+        is validated where its number is a multiple.
     """
 
     n_groups: PositiveInt

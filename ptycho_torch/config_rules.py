@@ -122,14 +122,7 @@ def _refuse_two_warmups(lr_warmup_fraction: float, lr_warmup_epochs: float) -> s
     return f"stands beside lr_warmup_epochs ({lr_warmup_epochs}): set one of the two to 0"
 
 
-def _check_validations(validate_every: int, epochs: int) -> str | None:
-    if epochs % validate_every == 0:
-        return None
-    return f"must divide epochs ({epochs}), so that the last one is validated, not {validate_every}"
-
-
 TRAINING_RULES = (
-    Rule(("validate_every", "epochs"), _check_validations),
     Rule(("stage_epochs", "stage_factors", "epochs"), _check_stages),
     Rule(("lr_warmup_epochs", "epochs"), _check_warmup),
     Rule(("lr_warmup_fraction", "lr_warmup_epochs"), _refuse_two_warmups),

@@ -14,7 +14,14 @@ from lightning.pytorch.accelerators import CUDAAccelerator, MPSAccelerator, XLAA
 from lightning.pytorch.callbacks import EarlyStopping
 from torch import Tensor
 
-from ptycho_torch.callbacks import BestCheckpoints, LastCheckpoint, MetricsFile, Progress, Reporter
+from ptycho_torch.callbacks import (
+    BestCheckpoints,
+    LastCheckpoint,
+    MetricsFile,
+    Progress,
+    Reporter,
+    metrics_of_epoch,
+)
 from ptycho_torch.config import PyTorchExecutionConfig
 from ptycho_torch.config_factory import TrainingPayload
 from ptycho_torch.data.datamodule import PtychoDataModule
@@ -45,6 +52,7 @@ _ACCELERATORS = {
     "tpu": (XLAAccelerator,),
 }
 _KNOWN_WARNINGS = (
+    "GPU available but not used.*",  # the spec says where a run trains
     ".*does not have many workers.*",
     ".*your dataloader is not resumable.*",  # the keyed sampler resumes
     "Checkpoint directory .* exists and is not empty.*",
@@ -159,18 +167,18 @@ def train_with_lightning(
     callbacks.insert(1, TraceFile(output / TRACE, is_recorded=module.is_recorded))
     if examine is not None:
         callbacks.append(BatchExamination(*examine))  # after the trace, which then holds that batch too
-    trainer = build_trainer(
-        payload.execution_config,
-        payload.training.epochs,
-        output,
-        callbacks,
-        validates=len(datamodule.groups[1]) > 0,
-        validate_every=payload.training.validate_every,
-    )
-    started = time.monotonic()
     with warnings.catch_warnings():
         for known in _KNOWN_WARNINGS:
             warnings.filterwarnings("ignore", message=known)
+        trainer = build_trainer(
+            payload.execution_config,
+            payload.training.epochs,
+            output,
+            callbacks,
+            validates=len(datamodule.groups[1]) > 0,
+            validate_every=payload.training.validate_every,
+        )
+        started = time.monotonic()
         trainer.fit(module, datamodule=datamodule, ckpt_path=continuation.path if continuation else None)
     seconds = time.monotonic() - started
     return TrainingResult(
@@ -178,7 +186,7 @@ def train_with_lightning(
         datamodule=datamodule,
         trainer=trainer,
         checkpoints=_kept(best, output / "checkpoints" / LAST_CHECKPOINT),
-        metrics={name: float(value) for name, value in sorted(trainer.callback_metrics.items())},
+        metrics=metrics_of_epoch(trainer, trainer.current_epoch),
         epochs=trainer.current_epoch,
         steps=trainer.global_step,
         seconds=seconds,
