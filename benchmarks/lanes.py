@@ -1,13 +1,16 @@
-"""The lanes of the speed benchmark, one a process: ``python -m benchmarks.lanes NAME STEPS``.
+"""The lanes of the speed benchmark, one a process: ``python -m benchmarks.lanes NAME STEPS </dev/null``.
 
-Prints one line of JSON. Imports torch, and so must not be imported by the process that starts the lanes.
+Prints lines of JSON, the figures of the whole last. Those that are compared pause after every unit of work,
+of which there are at least STEPS after the first (see ``benchmarks.lockstep``). Imports torch, and so must
+not be imported by the process that starts the lanes.
 """
 
 from __future__ import annotations
 
-import json
+import functools
 import os
 import resource
+import statistics
 import sys
 import tempfile
 import time
@@ -15,31 +18,33 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-STARTED = time.process_time()
+import numpy as np
+import torch
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from torch.nn import functional as F  # noqa: E402
-from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
-
-from harness.store import file_digest  # noqa: E402
-from ptycho_torch.config_factory import create_training_payload  # noqa: E402
-from ptycho_torch.data.datamodule import PtychoDataModule  # noqa: E402
-from ptycho_torch.exact.digest import tensor_digest  # noqa: E402
-from ptycho_torch.exact.profile import apply_and_verify  # noqa: E402
-from ptycho_torch.headers import ScanHeader  # noqa: E402
-from ptycho_torch.inference import predict_patches, stitch_patches, synchronise  # noqa: E402
-from ptycho_torch.models.blocks import UpsamplingConvolution  # noqa: E402
-from ptycho_torch.models.winograd import TiledConvolution  # noqa: E402
-from ptycho_torch.module import PtychoModule  # noqa: E402
-from ptycho_torch.payloads import TrainingPayload  # noqa: E402
-from ptycho_torch.physics.probe import annular_probe  # noqa: E402
-from ptycho_torch.readers.scan import Scan  # noqa: E402
-from ptycho_torch.tracing import WEIGHTS_EVERY, TraceFile  # noqa: E402
-from ptycho_torch.training import train_with_lightning  # noqa: E402
+from benchmarks.lockstep import Figures, Pause
+from harness.store import file_digest
+from ptycho_torch.config_factory import create_training_payload
+from ptycho_torch.data.datamodule import PtychoDataModule
+from ptycho_torch.exact.digest import tensor_digest
+from ptycho_torch.exact.profile import apply_and_verify
+from ptycho_torch.headers import ScanHeader
+from ptycho_torch.inference import predict_patches, stitch_patches, synchronise
+from ptycho_torch.models.blocks import UpsamplingConvolution
+from ptycho_torch.models.winograd import TiledConvolution
+from ptycho_torch.module import PtychoModule
+from ptycho_torch.payloads import TrainingPayload
+from ptycho_torch.physics.probe import annular_probe
+from ptycho_torch.readers.scan import Scan
+from ptycho_torch.resume import Cadence
+from ptycho_torch.tracing import WEIGHTS_EVERY, TraceFile
+from ptycho_torch.training import train_with_lightning
 
 FRAMES = 1024
 BATCH = 16
+PORTION = 2 * BATCH
+"""Frames of a unit of inference, which then takes about as long as a step of training."""
 SGEMM_SIDE = 2048
 _TRACED_STEPS = 12
 
@@ -93,62 +98,68 @@ def _module(payload: TrainingPayload, scan: Scan) -> tuple[PtychoModule, PtychoD
     return module, data
 
 
-def sgemm(steps: int) -> dict[str, float]:
-    """Return the best rate of a square matrix product, by processor time and by the clock."""
+def sgemm(steps: int, pause: Pause) -> Figures:
+    """Multiply square matrices; a unit is the best of three products by processor time, and by the clock."""
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     left, right = torch.randn(SGEMM_SIDE, SGEMM_SIDE), torch.randn(SGEMM_SIDE, SGEMM_SIDE)
-    product, best, best_wall = torch.empty_like(left), float("inf"), float("inf")
-    for _ in range(3 * steps):
-        began, began_wall = time.process_time(), time.monotonic()
-        torch.mm(left, right, out=product)
-        best = min(best, time.process_time() - began)
-        best_wall = min(best_wall, time.monotonic() - began_wall)
-    work = 2 * SGEMM_SIDE**3 / 1e9
-    return {"gflops": work / best, "gflops_by_the_clock": work / best_wall}
+    product = torch.empty_like(left)
+    for _ in range(1 + steps):
+        took, took_wall = [], []
+        for _ in range(3):
+            began, began_wall = time.process_time(), time.monotonic()
+            torch.mm(left, right, out=product)
+            took.append(time.process_time() - began)
+            took_wall.append(time.monotonic() - began_wall)
+        pause(2 * SGEMM_SIDE**3 / 1e9, cpu_s=min(took), wall_s=min(took_wall))
+    return {}
 
 
-def train(steps: int, gridsize: int) -> dict[str, float]:
-    """Train through the harness' own loop; the first step is not counted."""
-    clocks: list[tuple[int, float, float]] = []
+def train(steps: int, pause: Pause, gridsize: int) -> Figures:
+    """Train through the harness' own loop; a unit is a step, the first is no step of `steps`."""
     imported = time.process_time()
+
+    def between_steps() -> bool:
+        pause(BATCH)
+        return False
+
     with tempfile.TemporaryDirectory() as folder:
         train_with_lightning(
-            made_up_payload(gridsize, BATCH * (steps + 1), folder),
+            # Nobody is asked after an epoch's last step: it is one more.
+            made_up_payload(gridsize, BATCH * (1 + steps + 1), folder),
             made_up_scan(),
-            report=lambda at: clocks.append((at.batch, time.process_time(), time.monotonic())),
+            should_stop=between_steps,
+            cadence=Cadence(every_seconds=None),  # the clock also runs while others have their turn
         )
-    first, last = clocks[0], clocks[-1]
-    samples = (last[0] - first[0]) * BATCH
-    return {
-        "per_cpu_second": samples / (last[1] - first[1]),
-        "per_second": samples / (last[2] - first[2]),
-        "imports_cpu_s": imported,
-        "ours_cpu_s": first[1] - imported - (last[1] - first[1]) / (last[0] - first[0]),
-    }
+    start, *units = pause.units
+    step = statistics.median(unit.cpu_s for unit in units)
+    return {"imports_cpu_s": imported, "ours_cpu_s": start.cpu_s - imported - step}
 
 
-def bare(steps: int, gridsize: int) -> dict[str, float]:
+def bare(steps: int, pause: Pause, gridsize: int) -> Figures:
     """Train with the same modules in the plainest of loops, over batches that are made beforehand."""
     scan = made_up_scan()
-    module, data = _module(made_up_payload(gridsize, BATCH * (steps + 1), "unused"), scan)
+    module, data = _module(made_up_payload(gridsize, BATCH * (1 + steps), "unused"), scan)
     optimizer = module.configure_optimizers()
-    batches = list(data.train_dataloader())
-    began = 0.0
-    for number, batch in enumerate(batches):
+    for batch in list(data.train_dataloader()):
         optimizer.zero_grad()
         module.batch_loss_in_parts(batch).backward()
         optimizer.step()
-        began = time.process_time() if number == 0 else began
-    return {"per_cpu_second": steps * BATCH / (time.process_time() - began)}
+        pause(BATCH)
+    return {}
 
 
-def infer(steps: int, gridsize: int) -> dict[str, float]:
-    """Predict every frame's patch and stitch them."""
+def infer(steps: int, pause: Pause, gridsize: int) -> Figures:
+    """Predict every frame's patch, a unit by a unit, and stitch them all."""
     scan = made_up_scan()
     payload = made_up_payload(gridsize, BATCH, "unused")
     module, data = _module(payload, scan)
+
+    def between_batches(done: int, total: int) -> None:
+        if done % PORTION == 0:
+            pause(PORTION)
+
     clocks = [time.process_time()]
-    predictions = predict_patches(module, scan, data.scaling, batch_size=BATCH)
+    predictions = predict_patches(module, scan, data.scaling, batch_size=BATCH, report=between_batches)
     clocks.append(time.process_time())
     stitch_patches(predictions, scan, payload.execution_config)
     clocks.append(time.process_time())
@@ -162,7 +173,7 @@ def infer(steps: int, gridsize: int) -> dict[str, float]:
     }
 
 
-def trace(steps: int) -> dict[str, float]:
+def trace(steps: int, pause: Pause) -> Figures:
     """Train 12 steps and write the trace in every other one: its own time by kind of work, and the steps'.
 
     The tenth step digests all weights, the last one of an epoch every tensor; both are traced.
@@ -207,7 +218,7 @@ def trace(steps: int) -> dict[str, float]:
     }
 
 
-def hashing(steps: int) -> dict[str, float]:
+def hashing(steps: int, pause: Pause) -> Figures:
     """Digest what a run digests: weights, and files of the size of a checkpoint and of the data."""
     scan = made_up_scan()
     module, _ = _module(made_up_payload(1, BATCH, "unused"), scan)
@@ -224,7 +235,7 @@ def hashing(steps: int) -> dict[str, float]:
     return {"weights_ms": 1e3 * (digested - began), "files_ms": 1e3 * (ended - digested)}
 
 
-def flops(steps: int) -> dict[str, float]:
+def flops(steps: int, pause: Pause) -> Figures:
     """Count the network's operations per pattern as published, in billions: all convolutions direct."""
     module, _ = _module(made_up_payload(1, BATCH, "unused"), made_up_scan())
     image = torch.rand(1, 1, 64, 64)
@@ -242,26 +253,27 @@ def flops(steps: int) -> dict[str, float]:
     return {"predict": predicting.get_total_flops() / 1e9, "train": training.get_total_flops() / 1e9}
 
 
-LANES: dict[str, Callable[[int], dict[str, float]]] = {
+LANES: dict[str, Callable[[int, Pause], Figures]] = {
     "sgemm": sgemm,
     "flops": flops,
     "hashing": hashing,
     "trace": trace,
-    **{f"train {g}": lambda steps, g=g: train(steps, g) for g in (1, 2)},
-    **{f"bare {g}": lambda steps, g=g: bare(steps, g) for g in (1, 2)},
-    **{f"infer {g}": lambda steps, g=g: infer(steps, g) for g in (1, 2)},
+    **{f"train {g}": functools.partial(train, gridsize=g) for g in (1, 2)},
+    **{f"bare {g}": functools.partial(bare, gridsize=g) for g in (1, 2)},
+    **{f"infer {g}": functools.partial(infer, gridsize=g) for g in (1, 2)},
 }
 
 
 def main(arguments: list[str]) -> None:
-    """Run one lane under the profile that the environment names, and print what it measured."""
+    """Run one lane under the profile that the environment names, and tell what it measured."""
     name, steps = arguments[0], int(arguments[1])
+    pause = Pause()
     profile = os.environ.get("BENCHMARK_PROFILE")
     if profile is not None:
         apply_and_verify(profile, int(os.environ["OMP_NUM_THREADS"]))
-    found: dict[str, Any] = LANES[name](steps)
+    figures = LANES[name](steps, pause)
     usage = resource.getrusage(resource.RUSAGE_SELF)
-    sys.stdout.write(json.dumps({**found, "peak_mb": usage.ru_maxrss / 1024}) + "\n")
+    pause.end({**figures, "peak_mb": usage.ru_maxrss / 1024})
 
 
 if __name__ == "__main__":

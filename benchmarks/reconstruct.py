@@ -21,7 +21,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.speed import INFER, measure
+from benchmarks.lockstep import measure
+from benchmarks.speed import INFER
 
 ROOT = Path(__file__).resolve().parents[1]
 STEP_PX, MARGIN_PX = 4, 70

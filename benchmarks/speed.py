@@ -2,51 +2,39 @@
 
     python -m benchmarks.speed [--rounds N] [--steps N]
 
-Every figure is of fresh processes. Lanes that are compared take turns, so that what else the machine does
-meets all of them; the median of the rounds is shown, and the spread between the smallest and the largest.
-Rates are per second of *processor time*, so that waiting does not count. See ``benchmarks/README.md``.
+In every round fresh processes, one a lane, work in lockstep (``benchmarks.lockstep``): whatever is compared
+is compared turn by turn, and shown is the median over all turns of all rounds with its quartiles. Rates are
+per second of *processor time*, so that waiting does not count. See ``benchmarks/README.md``.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import statistics
-import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 
-from harness.plan import worker_environment
-
-ROOT = Path(__file__).resolve().parents[1]
-
-
-@dataclass(frozen=True)
-class Lane:
-    """What is run: a lane of ``benchmarks.lanes`` under a profile (None: none) with some threads."""
-
-    name: str
-    profile: str | None = "strict"
-    threads: int = 1
-
+from benchmarks.lockstep import Figures, Lane, Round, Turn, lockstep, measure
 
 SGEMM = Lane("sgemm", None)
 FLOPS = Lane("flops")
 HASHING = Lane("hashing")
+TRACE = Lane("trace")
 TRAIN = {g: Lane(f"train {g}") for g in (1, 2)}
 BARE = {g: Lane(f"bare {g}") for g in (1, 2)}
 INFER = {g: Lane(f"infer {g}") for g in (1, 2)}
 PORTABLE = {g: Lane(f"train {g}", "portable") for g in (1, 2)}
-TRACE = Lane("trace")
 TWO_THREADS = Lane("train 1", "strict", 2)
 SGEMM_TWO_THREADS = Lane("sgemm", None, 2)
-ROUND = (
-    *(SGEMM, TRAIN[1], PORTABLE[1], BARE[1], TRACE),
-    *(SGEMM, TRAIN[2], PORTABLE[2], BARE[2], TWO_THREADS, SGEMM_TWO_THREADS, INFER[1], INFER[2]),
-)
+TOGETHER = {
+    1: (PORTABLE[1], BARE[1], TRAIN[1], SGEMM, SGEMM_TWO_THREADS, TWO_THREADS, INFER[1]),
+    2: (PORTABLE[2], BARE[2], TRAIN[2], SGEMM, INFER[2]),
+}
+"""The lanes that work in lockstep, by gridsize; those that are compared are neighbours as far as can be."""
+ALONE = (FLOPS, HASHING, TRACE)
+
+MOST_STEPS = 31
+"""So many portions the scan of inference has after its first."""
 
 TRACED = {
     "state summed up": "state_ms",
@@ -57,133 +45,173 @@ TRACED = {
 }
 """What the trace does, to the lane's figure."""
 
-Found = dict[Lane, list[dict[str, float]]]
+Rounds = Mapping[int, Sequence[Round]]
+"""What was found in lockstep, by gridsize."""
+Row = tuple[str, str, str]
+Value = Callable[[int, Turn], float]
+"""What is found in a turn of a gridsize."""
 
 
-def measure(lane: Lane, steps: int) -> dict[str, float]:
-    """Run a lane once in a process of its own."""
-    caller = {"PATH": os.environ["PATH"], "HOME": os.environ.get("HOME", "/")}
-    environment = worker_environment(lane.profile or "strict", lane.threads, caller, str(ROOT))
-    if lane.profile is not None:
-        environment["BENCHMARK_PROFILE"] = lane.profile
-    command = [sys.executable, "-m", "benchmarks.lanes", lane.name, str(steps)]
-    done = subprocess.run(command, env=environment, cwd=ROOT, check=True, stdout=subprocess.PIPE)
-    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return figures
+def median_and_quartiles(values: Sequence[float], unit: str = "") -> str:
+    """Show many values as their median and, in parentheses, their quartiles."""
+    at_least_two = values if len(values) > 1 else [*values, *values]
+    low, middle, high = statistics.quantiles(at_least_two, n=4, method="inclusive")
+    return f"{middle:.3g}{unit} ({low:.3g} to {high:.3g})"
 
 
-def _middle(found: Found, lane: Lane, figure: str) -> float:
-    return statistics.median(one[figure] for one in found[lane])
-
-
-def _best(found: Found, sgemm: Lane) -> float:
-    return max(one["gflops_by_the_clock"] for one in found[sgemm])
-
-
-def _spread(found: Found, lane: Lane, figure: str) -> str:
-    values = [one[figure] for one in found[lane]]
+def median_and_range(found: Sequence[Figures], figure: str) -> str:
+    """Show what processes told as the median and, in parentheses, the smallest and the largest."""
+    values = [one[figure] for one in found]
     return f"{statistics.median(values):.3g} ({min(values):.3g} to {max(values):.3g})"
 
 
-def table(found: Found) -> list[tuple[str, str, str]]:
-    """Return the lines of the table: what, gridsize 1, gridsize 2."""
-    best_sgemm = max(one["gflops"] for one in found[SGEMM])
-    work = found[FLOPS][0]
+def _best_sgemm(rounds: Rounds) -> float:
+    return max(turn[SGEMM].per_cpu_second for found in rounds.values() for one in found for turn in one.turns)
 
-    def both(label: str, show: Mapping[int, str]) -> tuple[str, str, str]:
-        return label, show[1], show[2]
 
-    def fraction(g: int) -> str:
-        reached = _middle(found, TRAIN[g], "per_cpu_second") * g**2 * work["train"]
-        return f"{100 * reached / best_sgemm:.0f} %"
+def _compared(rounds: Rounds, work: Figures) -> list[Row]:
+    """Return the lines that are found turn by turn."""
+    best = _best_sgemm(rounds)
 
-    def limit(g: int) -> str:
-        return f"{best_sgemm / work['predict']:.0f}"
+    def cell(g: int, value: Value, unit: str = "") -> str:
+        return median_and_quartiles([value(g, turn) for one in rounds[g] for turn in one.turns], unit)
 
-    rate = "per_cpu_second"
-    rows = [
-        ("sgemm 2048, best, GFLOP/s", f"{best_sgemm:.1f}", ""),
-        ("sgemm 2048, each process", _spread(found, SGEMM, "gflops"), ""),
+    def row(label: str, value: Value, unit: str = "") -> Row:
+        return label, cell(1, value, unit), cell(2, value, unit)
+
+    def rate(lanes: Mapping[int, Lane]) -> Value:
+        return lambda g, turn: turn[lanes[g]].per_cpu_second
+
+    def percent(lanes: Mapping[int, Lane], over: Mapping[int, Lane]) -> Value:
+        return lambda g, turn: 100 * turn[lanes[g]].per_cpu_second / turn[over[g]].per_cpu_second
+
+    def roofline(sgemm: Callable[[Turn], float]) -> Value:
+        flops = work["train"]
+        return lambda g, turn: 100 * turn[TRAIN[g]].per_cpu_second * g**2 * flops / sgemm(turn)
+
+    def faster(lane: Lane, than: Lane) -> Value:
+        return lambda _, turn: turn[lane].per_second / turn[than].per_second
+
+    return [
+        ("sgemm 2048, best of the run, GFLOP / CPU-s", f"{best:.1f}", ""),
+        row("sgemm 2048, GFLOP / CPU-s", lambda _, turn: turn[SGEMM].per_cpu_second),
         ("GFLOP a pattern, training", f"{work['train']:.2f}", ""),
-        both("groups / CPU-s, train_with_lightning", {g: _spread(found, TRAIN[g], rate) for g in (1, 2)}),
-        both("groups / CPU-s, bare loop", {g: _spread(found, BARE[g], rate) for g in (1, 2)}),
-        both(
-            "harness over bare loop",
-            {
-                g: f"{100 * _middle(found, TRAIN[g], rate) / _middle(found, BARE[g], rate):.0f} %"
-                for g in (1, 2)
-            },
+        row("groups / CPU-s, train_with_lightning", rate(TRAIN)),
+        row("groups / CPU-s, bare loop", rate(BARE)),
+        row("harness over bare loop", percent(TRAIN, BARE), " %"),
+        row("fraction of the roofline, best sgemm of the run", roofline(lambda _: best), " %"),
+        row(
+            "fraction of the roofline, sgemm of the same turn",
+            roofline(lambda turn: turn[SGEMM].per_cpu_second),
+            " %",
         ),
-        both("fraction of the roofline", {g: fraction(g) for g in (1, 2)}),
-        both("groups / CPU-s, portable", {g: _spread(found, PORTABLE[g], rate) for g in (1, 2)}),
-        both(
-            "portable over strict",
-            {
-                g: f"{100 * _middle(found, PORTABLE[g], rate) / _middle(found, TRAIN[g], rate):.0f} %"
-                for g in (1, 2)
-            },
-        ),
-        ("trace, % of training", _spread(found, TRACE, "percent"), ""),
-        *((f"  {work}, ms a step", _spread(found, TRACE, figure), "") for work, figure in TRACED.items()),
-        ("  step with it; without, ms", *(_spread(found, TRACE, f"{one}_ms") for one in ("with", "without"))),
-        (
-            "two threads over one, wall time",
-            f"{_middle(found, TWO_THREADS, 'per_second') / _middle(found, TRAIN[1], 'per_second'):.2f}",
-            "",
-        ),
-        (
-            "  limit: sgemm with two threads over one, wall time",
-            f"{_best(found, SGEMM_TWO_THREADS) / _best(found, SGEMM):.2f}",
-            "",
-        ),
-        both("patches / CPU-s, predicted and stitched", {g: _spread(found, INFER[g], rate) for g in (1, 2)}),
-        both("  limit: sgemm over the network's operations", {g: limit(g) for g in (1, 2)}),
-        both("  stitching, ms a patch", {g: _spread(found, INFER[g], "stitch_ms") for g in (1, 2)}),
-        both("  synchronising, ms a patch", {g: _spread(found, INFER[g], "synchronise_ms") for g in (1, 2)}),
-        both(
-            "peak memory of training, MB", {g: f"{_middle(found, TRAIN[g], 'peak_mb'):.0f}" for g in (1, 2)}
-        ),
-        both(
-            "peak memory of inference, MB", {g: f"{_middle(found, INFER[g], 'peak_mb'):.0f}" for g in (1, 2)}
-        ),
-        both("start-up, imports, CPU-s", {g: _spread(found, TRAIN[g], "imports_cpu_s") for g in (1, 2)}),
-        both("start-up, ours, CPU-s", {g: _spread(found, TRAIN[g], "ours_cpu_s") for g in (1, 2)}),
-        (
-            "digests, ms: weights; 34 MB of files",
-            _spread(found, HASHING, "weights_ms"),
-            _spread(found, HASHING, "files_ms"),
-        ),
+        row("groups / CPU-s, portable", rate(PORTABLE)),
+        row("portable over strict", percent(PORTABLE, TRAIN), " %"),
+        ("two threads over one, wall time", cell(1, faster(TWO_THREADS, TRAIN[1])), ""),
+        ("  limit: sgemm with two threads over one", cell(1, faster(SGEMM_TWO_THREADS, SGEMM)), ""),
     ]
-    return rows
+
+
+def _inference(rounds: Rounds, work: Figures) -> list[Row]:
+    """Return the lines about patches, which are predicted turn by turn, and stitched at a process' end."""
+
+    def patches(g: int, found: Round, turn: Turn) -> float:
+        stitching = found.figures[INFER[g]]["stitch_ms"] / 1e3
+        return 1 / (1 / turn[INFER[g]].per_cpu_second + stitching)
+
+    def limit(turn: Turn) -> float:
+        return turn[SGEMM].per_cpu_second / work["predict"]
+
+    def row(label: str, value: Callable[[float, float], float], unit: str = "") -> Row:
+        one, two = (
+            [value(patches(g, found, turn), limit(turn)) for found in rounds[g] for turn in found.turns]
+            for g in (1, 2)
+        )
+        return label, median_and_quartiles(one, unit), median_and_quartiles(two, unit)
+
+    return [
+        row("patches / CPU-s, predicted and stitched", lambda rate, _: rate),
+        row("  limit: sgemm over the network's operations", lambda _, limit: limit),
+        row("  of their limit", lambda rate, limit: 100 * rate / limit, " %"),
+    ]
+
+
+def table(rounds: Rounds, alone: Mapping[Lane, Sequence[Figures]]) -> list[Row]:
+    """Return the lines of the table: what, gridsize 1, gridsize 2."""
+    work = alone[FLOPS][0]
+
+    def told(label: str, lanes: Mapping[int, Lane], figure: str) -> Row:
+        one, two = (
+            median_and_range([found.figures[lanes[g]] for found in rounds[g]], figure) for g in (1, 2)
+        )
+        return label, one, two
+
+    def trace(label: str, figure: str) -> Row:
+        return label, median_and_range(alone[TRACE], figure), ""
+
+    return [
+        *_compared(rounds, work),
+        *_inference(rounds, work),
+        told("  stitching, ms a patch", INFER, "stitch_ms"),
+        told("  synchronising, ms a patch", INFER, "synchronise_ms"),
+        trace("trace, % of training", "percent"),
+        *(trace(f"  {kind}, ms a step", figure) for kind, figure in TRACED.items()),
+        trace("  step with it, ms", "with_ms"),
+        trace("  step without it, ms", "without_ms"),
+        told("peak memory of training, MB", TRAIN, "peak_mb"),
+        told("peak memory of inference, MB", INFER, "peak_mb"),
+        told("start-up, imports, CPU-s", TRAIN, "imports_cpu_s"),
+        told("start-up, ours, CPU-s", TRAIN, "ours_cpu_s"),
+        ("digests of weights, ms", median_and_range(alone[HASHING], "weights_ms"), ""),
+        ("digests of 34 MB of files, ms", median_and_range(alone[HASHING], "files_ms"), ""),
+    ]
 
 
 def _show_only(beginning: str, rounds: int, steps: int) -> None:
-    lanes = [lane for lane in (*dict.fromkeys(ROUND), FLOPS, HASHING) if lane.name.startswith(beginning)]
-    found: Found = {lane: [] for lane in lanes}
-    for lane in lanes * rounds:
-        found[lane].append(measure(lane, steps))
-    for lane, figures in found.items():
-        sys.stdout.write(f"{lane.name}, {lane.profile}, {lane.threads} threads\n")
-        for figure in figures[0]:
-            sys.stdout.write(f"  {figure} {_spread(found, lane, figure)}\n")
+    for lanes in TOGETHER.values():
+        some = [lane for lane in lanes if lane.name.startswith(beginning)]
+        found = [lockstep(some, steps) for _ in range(rounds)]
+        for lane in some:
+            units = [turn[lane] for one in found for turn in one.turns]
+            sys.stdout.write(f"{lane}\n")
+            sys.stdout.write(f"  CPU-s {median_and_quartiles([unit.cpu_s for unit in units])}\n")
+            for rate in ("per_cpu_second", "per_second"):
+                sys.stdout.write(
+                    f"  {rate} {median_and_quartiles([getattr(unit, rate) for unit in units])}\n"
+                )
+            _show_figures([one.figures[lane] for one in found])
+    for lane in ALONE:
+        if lane.name.startswith(beginning):
+            sys.stdout.write(f"{lane}\n")
+            _show_figures([measure(lane, steps) for _ in range(rounds)])
+
+
+def _show_figures(found: Sequence[Figures]) -> None:
+    for figure in found[0]:
+        sys.stdout.write(f"  {figure} of the process {median_and_range(found, figure)}\n")
 
 
 def main(arguments: Sequence[str]) -> None:
     """Measure all lanes in rounds, and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--only", help="only lanes whose name begins so; prints their figures")
-    parser.add_argument("--rounds", type=int, default=2, help="turns of every lane (2)")
-    parser.add_argument("--steps", type=int, default=3, help="training steps that are measured (3)")
+    parser.add_argument("--rounds", type=int, default=2, help="fresh processes of every lane (2)")
+    parser.add_argument("--steps", type=int, default=6, help="turns of every lane in a round (6)")
     chosen = parser.parse_args(arguments)
+    if chosen.rounds < 1 or not 1 <= chosen.steps <= MOST_STEPS:
+        parser.error(f"there is at least one round, and 1 to {MOST_STEPS} steps")
     if chosen.only is not None:
         _show_only(chosen.only, chosen.rounds, chosen.steps)
         return
-    found: Found = {lane: [measure(lane, chosen.steps)] for lane in (FLOPS, HASHING)}
+    alone = {lane: [measure(lane, chosen.steps)] for lane in (FLOPS, HASHING)}
+    alone[TRACE] = []
+    rounds: dict[int, list[Round]] = {g: [] for g in TOGETHER}
     for number in range(chosen.rounds):
         sys.stderr.write(f"round {number + 1} of {chosen.rounds}\n")
-        for lane in ROUND:
-            found.setdefault(lane, []).append(measure(lane, chosen.steps))
-    rows = [("", "gridsize 1", "gridsize 2"), ("---", "---", "---"), *table(found)]
+        for g, lanes in TOGETHER.items():
+            rounds[g].append(lockstep(lanes, chosen.steps))
+        alone[TRACE].append(measure(TRACE, chosen.steps))
+    rows = [("", "gridsize 1", "gridsize 2"), ("---", "---", "---"), *table(rounds, alone)]
     for row in rows:
         sys.stdout.write("| " + " | ".join(row) + " |\n")
 
