@@ -12,6 +12,7 @@ from harness.store import file_digest
 from harness.worker_inputs import checked_input
 from ptycho_torch.data.datamodule import PtychoDataModule
 from ptycho_torch.evaluation import with_reference
+from ptycho_torch.physics.probe import probe_support
 from ptycho_torch.refined import refine_scan
 
 if TYPE_CHECKING:
@@ -77,6 +78,7 @@ def refine_own_image(
             counts_per_amplitude=scaling.counts_per_amplitude,
             seed=resolved.seed,
             network_image=image.read_bytes(),
+            support=probe_support(resolved.training.model),
             report=report,
         )
         folder = worker.run_dir / "products" / "refined"

@@ -52,6 +52,7 @@ def correlate_halves(
     counts_per_amplitude: float,
     seed: int,
     probe: NDArray[np.complex64] | None = None,
+    support: NDArray[np.bool_] | None = None,
     report: Callable[[Pass, int], None] = lambda done, total: None,
 ) -> HalfData:
     """Refine each half of the frames by itself and correlate the two images.
@@ -68,7 +69,7 @@ def correlate_halves(
     probe
         Modes that both halves hold fixed, such as those that all frames have led to: only the objects are
         independent then, and no error of the probe is seen. None begins each half with the scan's own probe.
-    config, counts_per_amplitude, seed, report
+    config, counts_per_amplitude, seed, support, report
         As in :func:`ptycho_torch.refinement.refine`.
 
     References
@@ -89,6 +90,7 @@ def correlate_halves(
             counts_per_amplitude=counts_per_amplitude,
             seed=seed,
             frames=np.sort(half),
+            support=support,
             report=report,
         ).image
         for half in (order[::2], order[1::2])

@@ -58,6 +58,7 @@ def refine_scan(
     counts_per_amplitude: float,
     seed: int,
     network_image: bytes,
+    support: NDArray[np.bool_] | None = None,
     report: Callable[[Pass, int], None] = lambda done, total: None,
 ) -> RefinedScan:
     """Refine a scan's image as `config` says, and judge it.
@@ -68,7 +69,7 @@ def refine_scan(
         All frames; its object, where there is one, is the truth, and is used to judge only.
     config
         How.
-    counts_per_amplitude, seed
+    counts_per_amplitude, seed, support
         As in :func:`ptycho_torch.refinement.refine`.
     network_image
         The network's image as :func:`ptycho_torch.products.reconstruction_file` wrote it. It is read only.
@@ -90,6 +91,7 @@ def refine_scan(
         counts_per_amplitude=counts_per_amplitude,
         seed=seed,
         start=start,
+        support=support,
         report=reported,
     )
     judged, counts = dataclasses.replace(scan, probe=refined.probe), counts_of(scan, counts_per_amplitude)
@@ -103,6 +105,7 @@ def refine_scan(
             counts_per_amplitude=counts_per_amplitude,
             seed=seed,
             probe=refined.probe if config.half_data_probe == "whole" else None,
+            support=support,
             report=reported,
         )
         metrics |= halves.figures

@@ -26,6 +26,7 @@ from ptycho_torch.physics.modes import orthogonal_modes, with_added_modes
 from ptycho_torch.readers.scan import Scan
 from ptycho_torch.refine_config import RefineConfig
 from ptycho_torch.refine_record import DivergenceError, Pass, Refined
+from ptycho_torch.step_lengths import best_lengths, quotient
 from ptycho_torch.stitching import Reconstruction
 
 __all__ = ["refine"]
@@ -60,6 +61,7 @@ def refine(
     seed: int,
     start: tuple[Reconstruction, NDArray[np.complex64]] | None = None,
     frames: NDArray[np.int64] | None = None,
+    support: NDArray[np.bool_] | None = None,
     report: Callable[[Pass, int], None] = lambda done, total: None,
 ) -> Refined:
     """Refine the object of a scan, and the probe where `config` asks for it.
@@ -78,18 +80,20 @@ def refine(
         Image and probe to start from; None starts from an object of one value and the scan's own probe.
     frames
         The frames to use; None uses all.
+    support
+        Where the probe may be other than zero, (N, N), at the start and in every step; None: everywhere.
     report
         Called after every pass, with the pass and the number of passes in all.
 
     Raises
     ------
     DataError
-        There are no frames, or they are dark.
+        There are no frames, or they are dark, or the probe is within its support.
     DivergenceError
         The misfit rises however short the steps.
     """
     used = np.arange(scan.n_frames, dtype=np.int64) if frames is None else np.asarray(frames, dtype=np.int64)
-    return _Refinement(scan, config, counts_per_amplitude, seed, used, start).run(report)
+    return _Refinement(scan, config, counts_per_amplitude, seed, used, start, support).run(report)
 
 
 class _Refinement:
@@ -101,6 +105,7 @@ class _Refinement:
         seed: int,
         frames: NDArray[np.int64],
         start: tuple[Reconstruction, NDArray[np.complex64]] | None,
+        support: NDArray[np.bool_] | None,
     ) -> None:
         self.config, self.seed, self.frames = config, seed, frames
         self.canvas = ScanCanvas(scan.corners_px, scan.side_px)
@@ -110,7 +115,12 @@ class _Refinement:
         used = np.ones((scan.side_px,) * 2, dtype=bool) if scan.mask is None else scan.mask
         self._used = None if scan.mask is None else torch.from_numpy(np.fft.ifftshift(used)).float()
         self._num_values = int(used.sum()) * len(frames)
-        probe = with_added_modes(scan.probe if start is None else start[1], config.modes)
+        self._support = None if support is None else torch.from_numpy(support)
+        probe = scan.probe if start is None else start[1]
+        probe = probe if support is None else np.where(support, probe, np.complex64(0))
+        if not probe.any():
+            raise DataError(f"{scan.source}: the probe is dark wherever it may be other than zero")
+        probe = with_added_modes(probe, config.modes)
         self.state = self._begin(scan, probe, None if start is None else start[0])
         self.batches, self.rate = min(config.batches, len(frames)), 1.0
 
@@ -220,7 +230,9 @@ class _Refinement:
             return 0.0, (0.0, 0.0)
         light = self.canvas.spread(_intensity(state.probe), batch)
         obj_move = obj_gradient / _floored(light, config.weight_floor)
-        probe_move = probe_gradient / _floored(probe_weight, config.weight_floor) if moves_probe else None
+        probe_move = None
+        if moves_probe:
+            probe_move = self._held(probe_gradient / _floored(probe_weight, config.weight_floor))
         best = self._best_steps(*first, obj_move, probe_move)
         steps = config.object_rate * factor * best[0], config.probe_rate * factor * best[1]
         self._move(obj_move, probe_move, steps, momentum)
@@ -231,6 +243,11 @@ class _Refinement:
         ratio, loss = self.misfit(_intensity(field), self._measured(frames), self._used)
         return torch.fft.ifft2(field * ratio[:, None], norm="ortho"), loss
 
+    def _held(self, probe_move: Tensor) -> Tensor:
+        if self._support is None:
+            return probe_move
+        return torch.where(self._support, probe_move, torch.zeros_like(probe_move))
+
     def _best_steps(
         self,
         frames: NDArray[np.int64],
@@ -239,15 +256,9 @@ class _Refinement:
         obj_move: Tensor,
         probe_move: Tensor | None,
     ) -> tuple[float, float]:
-        # Least squares for two lengths: how much of both changes of the exit waves makes up the residual.
         by_object = self.canvas.extract(obj_move, frames)[:, None] * self.state.probe
-        a, c = _inner(by_object, by_object), _inner(by_object, residual)
-        if probe_move is None:
-            return _quotient(c, a), 0.0
-        by_probe = patches[:, None] * probe_move
-        b, d, e = _inner(by_probe, by_probe), _inner(by_object, by_probe), _inner(by_probe, residual)
-        determinant = a * b - d * d
-        return _quotient(c * b - e * d, determinant), _quotient(e * a - c * d, determinant)
+        by_probe = None if probe_move is None else patches[:, None] * probe_move
+        return best_lengths(by_object, by_probe, residual)
 
     def _move(
         self, obj_move: Tensor, probe_move: Tensor | None, steps: tuple[float, float], momentum: float
@@ -261,7 +272,7 @@ class _Refinement:
         state.probe_velocity = momentum * state.probe_velocity - steps[1] * probe_move
         moved = state.probe + state.probe_velocity
         # Object and probe share one scale that no frame can tell: the probe keeps its power.
-        factor = math.sqrt(_quotient(power, float(_intensity(moved).sum(dtype=torch.float64))))
+        factor = math.sqrt(quotient(power, float(_intensity(moved).sum(dtype=torch.float64))))
         state.probe = moved * factor
         state.obj = state.obj / factor if factor > 0 else state.obj
 
@@ -287,11 +298,3 @@ def _intensity(waves: Tensor) -> Tensor:
 
 def _floored(weight: Tensor, floor: float) -> Tensor:
     return (1 - floor) * weight + floor * weight.max()
-
-
-def _inner(first: Tensor, second: Tensor) -> float:
-    return float((first.real * second.real + first.imag * second.imag).sum(dtype=torch.float64))
-
-
-def _quotient(numerator: float, denominator: float) -> float:
-    return numerator / denominator if denominator > 0 else 0.0

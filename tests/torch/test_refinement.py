@@ -190,6 +190,53 @@ def test_frames_that_are_not_chosen_are_not_read() -> None:
     assert found.image.total == len(half)
 
 
+DISK = np.hypot(*(np.mgrid[:64, :64] - 31.5)) < 14
+
+
+def test_a_probe_that_moves_stays_zero_outside_its_support() -> None:
+    scan = simulated()
+    assert scan.probe[:, ~DISK].all()
+    image = Reconstruction(np.ones((88, 88), np.complex64), np.ones((88, 88)), np.zeros(2, np.int64), 1, 1)
+    for start in (None, (image, scan.probe)):
+        config = RefineConfig(passes=4, batches=5, probe=True, modes=2, probe_after=0)
+        found = refine(scan, config, counts_per_amplitude=1.0, seed=0, start=start, support=DISK)
+        assert found.num_taken_back == 0
+        assert found.passes[-1].misfit < found.passes[0].misfit
+        assert found.probe.shape == (2, 64, 64)
+        assert not found.probe[:, ~DISK].any()
+        assert (found.probe[:, DISK] != scan.probe[:, DISK]).all()
+
+
+def test_a_support_that_holds_nothing_back_changes_no_bit() -> None:
+    config = RefineConfig(passes=2, batches=5, probe=True)
+    free, held = (
+        refine(simulated(), config, counts_per_amplitude=1.0, seed=0, support=support)
+        for support in (None, np.ones_like(DISK))
+    )
+    assert free.image.object.tobytes() == held.image.object.tobytes()
+    assert free.probe.tobytes() == held.probe.tobytes()
+
+
+def test_a_probe_that_is_dark_within_its_support_is_refused() -> None:
+    config = RefineConfig(passes=1, probe=True, modes=2)
+    dark = dataclasses.replace(simulated(), probe=np.where(DISK, np.complex64(0), simulated().probe))
+    with pytest.raises(DataError, match="the probe is dark wherever it may be other than zero"):
+        refine(dark, config, counts_per_amplitude=1.0, seed=0, support=DISK)
+
+
+def test_both_halves_hold_the_support_too() -> None:
+    scan, config = simulated(), RefineConfig(passes=2, batches=6, probe=True)
+    within = dataclasses.replace(scan, probe=np.where(DISK, scan.probe, np.complex64(0)))
+    held, free, begun_within = (
+        correlate_halves(scan, config, counts_per_amplitude=1.0, seed=0, support=support).curve.correlation
+        for scan, support in ((scan, DISK), (scan, None), (within, DISK))
+    )
+    assert np.array_equal(held, begun_within)
+    assert not np.array_equal(held, free)
+    let_out = correlate_halves(within, config, counts_per_amplitude=1.0, seed=0).curve.correlation
+    assert not np.array_equal(held, let_out)
+
+
 def test_dark_frames_are_refused() -> None:
     scan = dataclasses.replace(simulated(), diffraction=np.zeros_like(simulated().diffraction))
     with pytest.raises(DataError, match="all of them are dark"):
@@ -288,6 +335,23 @@ def test_the_halves_hold_the_probe_of_the_whole_when_it_is_asked_for(network_ima
     assert whole.metrics["refined_half_bit_resolution_px"] == expected.figures["half_bit_resolution_px"]
     rows = [float(line.split(",")[1]) for line in whole.files["half_data.csv"].decode().splitlines()[1:]]
     assert rows == expected.curve.correlation.tolist()
+
+
+def test_a_refined_image_and_its_halves_hold_the_support(network_image: bytes) -> None:
+    config = RefineConfig(passes=2, batches=4, probe=True, half_data=True)
+    found = refine_scan(
+        simulated(),
+        config,
+        counts_per_amplitude=1.0,
+        seed=0,
+        network_image=network_image,
+        support=DISK,
+    )
+    with np.load(io.BytesIO(found.files["refined.npz"])) as stored:
+        assert not stored["probe"][:, ~DISK].any()
+    halves = correlate_halves(simulated(), config, counts_per_amplitude=1.0, seed=0, support=DISK)
+    rows = [float(line.split(",")[1]) for line in found.files["half_data.csv"].decode().splitlines()[1:]]
+    assert rows == halves.curve.correlation.tolist()
 
 
 def test_a_refinement_starts_where_it_is_told(network_image: bytes) -> None:
