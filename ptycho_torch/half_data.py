@@ -22,8 +22,9 @@ from ptycho_torch.ring_correlation import (
     resolution_px,
     threshold_curve,
 )
+from ptycho_torch.stitching import Reconstruction
 
-__all__ = ["HalfData", "correlate_halves"]
+__all__ = ["HalfData", "correlate_halves", "probe_of_level_object"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +69,8 @@ def correlate_halves(
         The frames; which of them go to which half is drawn from the seed.
     probe
         Modes that both halves hold fixed, such as those that all frames have led to: only the objects are
-        independent then, and no error of the probe is seen. None begins each half with the scan's own probe.
+        independent then, and no error of the probe is seen. Its gauge must be one in which an object of one
+        value is near: :func:`probe_of_level_object`. None begins each half with the scan's own probe.
     config, counts_per_amplitude, seed, support, report
         As in :func:`ptycho_torch.refinement.refine`.
 
@@ -107,3 +109,30 @@ def correlate_halves(
         threshold_curve(curve, "half-bit"),
         {name: round(value, DECIMALS) for name, value in figures.items()},
     )
+
+
+def probe_of_level_object(image: Reconstruction, probe: NDArray[np.complex64]) -> NDArray[np.complex64]:
+    """Give a probe the phase ramp of the object that goes with it, so that the object keeps none.
+
+    No frame can tell a ramp on the object from the opposite one on the probe. But an object of one value,
+    from which the halves begin, has none, and a probe that is held cannot take it over. Steps that see a
+    patch at a time do not wind it up either: the object stays level on the whole, far from its frames, and
+    undulates instead, in each half differently.
+
+    Parameters
+    ----------
+    image, probe
+        Object and probe modes (M, N, N) of one reconstruction.
+
+    Returns
+    -------
+    numpy.ndarray
+        The probe, turned by the object's mean step of the phase along each axis, weighted by the coverage.
+    """
+    obj, turned = image.object.astype(np.complex128), probe.astype(np.complex128)
+    for axis in (0, 1):
+        along, coverage = np.moveaxis(obj, axis, 0), np.moveaxis(image.coverage, axis, 0)
+        step = np.angle((coverage[1:] * along[1:] * along[:-1].conj()).sum())
+        ramp = np.exp(1j * step * (np.arange(probe.shape[-1]) - probe.shape[-1] / 2))
+        turned *= ramp[:, None] if axis == 0 else ramp
+    return turned.astype(np.complex64)

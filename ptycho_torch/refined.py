@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ptycho_torch.alignment import Aligned
 from ptycho_torch.evaluation import counts_of, judge_image
-from ptycho_torch.half_data import HalfData, correlate_halves
+from ptycho_torch.half_data import HalfData, correlate_halves, probe_of_level_object
 from ptycho_torch.products import reconstruction_file
 from ptycho_torch.readers.scan import Scan
 from ptycho_torch.refine_config import RefineConfig
@@ -104,7 +104,11 @@ def refine_scan(
             config,
             counts_per_amplitude=counts_per_amplitude,
             seed=seed,
-            probe=refined.probe if config.half_data_probe == "whole" else None,
+            probe=(
+                probe_of_level_object(refined.image, refined.probe)
+                if config.half_data_probe == "whole"
+                else None
+            ),
             support=support,
             report=reported,
         )
