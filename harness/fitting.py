@@ -94,6 +94,8 @@ def _units(spec: RunSpec, key: str, header: ScanHeader, units: str) -> list[Prob
 
 def _demand(spec: RunSpec, payload: TrainingPayload, header: ScanHeader, *, is_split: bool) -> list[Problem]:
     data, n_groups = payload.data, payload.training.n_groups
+    if payload.model.grouping == "square":
+        return _squares(spec, payload, header, is_split=is_split)
     n_frames = data.n_subsample or header.n_frames
     cluster = 1 if payload.model.gridsize == 1 else data.neighbor_count + 1
     try:
@@ -111,7 +113,32 @@ def _demand(spec: RunSpec, payload: TrainingPayload, header: ScanHeader, *, is_s
     return _groups(spec, payload, left, n_groups, "training.n_groups")
 
 
+def _squares(spec: RunSpec, payload: TrainingPayload, header: ScanHeader, *, is_split: bool) -> list[Problem]:
+    if is_split and payload.data.validation_fraction > 0:
+        sentence = (
+            f"is {payload.data.validation_fraction}, but no squares (model.grouping) are left where single "
+            "frames are held out: set it to 0, or give data.test"
+        )
+        return [spec.problem(sentence, "data.validation_fraction")]
+    if payload.data.n_subsample is not None:
+        sentence = "leaves no squares (model.grouping) where frames are left out: drop it"
+        return [spec.problem(sentence, "data.n_subsample")]
+    n_groups, known = payload.training.n_groups, header.n_squares
+    if known == 0:
+        sentence = (
+            f"is 'square', but the positions of {header.name} are no raster of one spacing in each "
+            "direction: set it to 'nearest'"
+        )
+        return [spec.problem(sentence, "model.grouping")]
+    if n_groups > known:
+        sentence = f"is {n_groups}, but {header.name} has only {known} squares of 2 x 2 frames: lower it"
+        return [spec.problem(sentence, "training.n_groups")]
+    return []
+
+
 def _demand_of_test(spec: RunSpec, payload: TrainingPayload, header: ScanHeader) -> list[Problem]:
+    if payload.model.grouping == "square":
+        return [] if header.n_squares else [spec.problem(f"{header.name} is no raster", "data.test")]
     return _groups(spec, payload, header.n_frames, header.n_frames, "data.test")
 
 

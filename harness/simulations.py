@@ -74,6 +74,7 @@ def find_simulation(spec: RunSpec, key: str, folders: Sequence[Path]) -> Simulat
         file=None,
         N=simulate.probe.N,
         n_frames=simulate.n_frames,
+        n_squares=simulate.scan.n_squares,
         units="count_amplitude",
         are_units_stated=True,
         object_shape=(simulate.object.size_px, simulate.object.size_px),

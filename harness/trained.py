@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +24,7 @@ __all__ = ["FoundNetwork", "find_network", "kept_network", "unfit"]
 _LAST = "checkpoints/last.ckpt"
 _TOPOLOGY = (
     *("N", "gridsize", "generator", "n_filters_scale", "amp_activation"),
-    *("attention", "probe_big", "object_big"),
+    *("attention", "probe_big", "object_big", "border_channels", "grouping"),
 )
 
 
@@ -114,10 +115,11 @@ def _found(named: str, folders: Sequence[Path]) -> FoundNetwork:
 
 def unfit(spec: RunSpec, network: FoundNetwork, model: ModelConfig) -> list[Problem]:
     """Say in which fields of its ``model`` block a run asks for another network than it starts from."""
+    here, there = _topology(vars(model), model), _topology(network.model, model)
     differing = [
-        f"model.{name} is {getattr(model, name)!r} here and was {network.model.get(name)!r}"
+        f"model.{name} is {here[name]!r} here and was {there[name]!r}"
         for name in _TOPOLOGY
-        if getattr(model, name) != network.model.get(name)
+        if here[name] != there[name]
     ]
     if not differing:
         return []
@@ -125,3 +127,10 @@ def unfit(spec: RunSpec, network: FoundNetwork, model: ModelConfig) -> list[Prob
     return [
         spec.problem(f"the weights of {whose} do not fit this network: {', '.join(differing)}", INIT_FROM)
     ]
+
+
+def _topology(values: Mapping[str, Any], model: ModelConfig) -> dict[str, Any]:
+    """Return what makes the network; a checkpoint from before a field came was made with its default."""
+    added = {field.name: field.default for field in dataclasses.fields(model) if "added" in field.metadata}
+    found = {name: values.get(name, added.get(name)) for name in _TOPOLOGY}
+    return {**found, "border_channels": found["border_channels"] or 1}

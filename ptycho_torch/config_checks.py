@@ -6,13 +6,13 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from ptycho_torch.config import DataConfig, ModelConfig, PyTorchExecutionConfig, TrainingConfig
+from ptycho_torch.config import DataConfig, ModelConfig
 from ptycho_torch.headers import ScanHeader
 from ptycho_torch.layers import DEFAULT_LAYERS, Merged
 from ptycho_torch.payloads import TrainingPayload
 from ptycho_torch.validation import Problems
 
-__all__ = ["check_against_data", "check_against_trained", "check_test_scan"]
+__all__ = ["check_against_data", "check_against_trained", "check_test_scan", "check_validations"]
 
 
 def check_against_data(
@@ -38,9 +38,19 @@ def check_against_data(
     if execution is not None and model is not None and execution.middle_trim > model.N:
         sentence = f"must be at most model.N ({model.N}), not {execution.middle_trim}"
         _note(merged, problems, "execution.middle_trim", sentence)
-    training = configs.get("training")
-    if training is not None and execution is not None:
-        _check_validations(merged, training, execution, problems)
+
+
+def check_validations(merged: Merged, configs: Mapping[str, Any], problems: Problems) -> None:
+    """Note where a metric is wanted after every epoch of a training that is validated more rarely."""
+    training, execution = configs.get("training"), configs.get("execution")
+    if training is None or execution is None or training.validate_every == 1:
+        return
+    if execution.checkpoint_monitor_metric == "val_loss":
+        sentence = (
+            f"is {training.validate_every}, but execution.checkpoint_monitor_metric is 'val_loss', which is "
+            "wanted after every epoch: set that to train_loss"
+        )
+        _note(merged, problems, "training.validate_every", sentence)
 
 
 def check_test_scan(merged: Merged, train: ScanHeader, test: ScanHeader, problems: Problems) -> None:
@@ -99,17 +109,6 @@ def _check_stated(merged: Merged, header: ScanHeader, problems: Problems) -> Non
             _note(merged, problems, key, sentence)
 
 
-def _check_validations(
-    merged: Merged, training: TrainingConfig, execution: PyTorchExecutionConfig, problems: Problems
-) -> None:
-    if training.validate_every > 1 and execution.checkpoint_monitor_metric == "val_loss":
-        sentence = (
-            f"is {training.validate_every}, but execution.checkpoint_monitor_metric is 'val_loss', which is "
-            "wanted after every epoch: set that to train_loss"
-        )
-        _note(merged, problems, "training.validate_every", sentence)
-
-
 def _check_grouping(
     merged: Merged, data: DataConfig, model: ModelConfig, header: ScanHeader, problems: Problems
 ) -> None:
@@ -121,7 +120,11 @@ def _check_grouping(
     if members > n_frames:
         sentence = f"{model.gridsize} needs {members} frames a group, but there are only {n_frames}"
         _note(merged, problems, "model.gridsize", sentence)
-    if data.neighbor_count < members - 1:
+    if model.grouping == "square":
+        if data.oversample:
+            sentence = "is true, but model.grouping is 'square', and no square is taken twice: drop it"
+            _note(merged, problems, "data.oversample", sentence)
+    elif data.neighbor_count < members - 1:
         sentence = (
             f"must be at least {members - 1} for groups of {members} (model.gridsize {model.gridsize}), "
             f"not {data.neighbor_count}"

@@ -9,7 +9,12 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from ptycho_torch.config import SECTIONS, PyTorchExecutionConfig
-from ptycho_torch.config_checks import check_against_data, check_against_trained, check_test_scan
+from ptycho_torch.config_checks import (
+    check_against_data,
+    check_against_trained,
+    check_test_scan,
+    check_validations,
+)
 from ptycho_torch.config_defaults import CANONICAL_DEFAULTS
 from ptycho_torch.config_keys import default_layers, entry_point_layer, given_layer, knob_layer
 from ptycho_torch.errors import ConfigError, DataFileNotFoundError
@@ -108,6 +113,8 @@ def create_training_payload(
     check_against_data(merged, configs, header, problems)
     if test_header is not None:
         check_test_scan(merged, header, test_header, problems)
+    if test_header is not None or ("data" in configs and configs["data"].validation_fraction > 0):
+        check_validations(merged, configs, problems)
     problems.refuse()
     settled = _settle(configs, configs["training"].batch_size)
     if test_header is None and configs["data"].validation_fraction == 0:

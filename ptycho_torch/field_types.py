@@ -25,13 +25,32 @@ _CLOSED = CoreConfig(strict=True, allow_inf_nan=False, extra_fields_behavior="fo
 _PLAIN: Mapping[Any, str] = {bool: "bool", float: "float", int: "int", str: "str"}
 
 
+_NUMBER = frozenset({"ge", "gt", "le", "lt", "multiple_of"})
+_ENFORCED: Mapping[str, frozenset[str]] = {
+    "int": _NUMBER,
+    "float": _NUMBER,
+    "str": frozenset({"min_length", "max_length", "pattern"}),
+    "tuple": frozenset({"min_length", "max_length", "strict"}),
+}
+"""Conditions that pydantic-core knows of a type; others it would leave unread."""
+
+
 class Demands:
-    """Conditions on a value, as pydantic-core names them: ``Annotated[int, Demands(ge=1)]``."""
+    """Conditions on a value, as pydantic-core names them: ``Annotated[int, Demands(ge=1)]``.
+
+    Raises
+    ------
+    TypeError
+        When it is applied to a type that has no such condition.
+    """
 
     def __init__(self, **conditions: Any) -> None:
         self.conditions = conditions
 
     def __call__(self, schema: Schema) -> Schema:
+        unknown = sorted(self.conditions.keys() - _ENFORCED.get(schema["type"], frozenset()))
+        if unknown:
+            raise TypeError(f"{', '.join(unknown)} cannot be demanded of the type {schema['type']}")
         return {**schema, **self.conditions}
 
 

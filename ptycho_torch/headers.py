@@ -54,6 +54,8 @@ class ScanHeader:
         Positions at which more than one frame was taken.
     neighbours_px
         For k = 1, 2, ... the largest distance of a frame to its k-th nearest other one, pixels.
+    n_squares
+        Squares of 2 x 2 neighbours that the positions form on a raster; 0 where they are none.
     object_shape
         Shape of the reference object; None without one.
     pixel_size_m
@@ -77,6 +79,7 @@ class ScanHeader:
     position_max_px: tuple[float, float] | None = None
     n_repeated_positions: int = 0
     neighbours_px: tuple[float, ...] = ()
+    n_squares: int = 0
     object_shape: tuple[int, int] | None = None
     pixel_size_m: tuple[float, float] | None = None
     fresnel_number: float | None = None

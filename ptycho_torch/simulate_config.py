@@ -96,6 +96,12 @@ class RasterScan(ScanConfig):
         return self.rows * self.columns
 
     @property
+    def n_squares(self) -> int:
+        """Number of squares of 2 x 2 neighbours; none where positions are displaced."""
+        is_displaced = self.jitter_px > 0 or self.position_error_px > 0
+        return 0 if is_displaced else (self.rows - 1) * (self.columns - 1)
+
+    @property
     def reach_px(self) -> float:
         """Largest extent of the true positions, the wider of both axes."""
         return (max(self.rows, self.columns) - 1) * self.step_px + 2 * self.jitter_px
@@ -122,6 +128,11 @@ class FermatScan(ScanConfig):
     def n_frames(self) -> int:
         """Number of positions."""
         return self.n_positions
+
+    @property
+    def n_squares(self) -> int:
+        """Number of squares of 2 x 2 neighbours: a spiral has none."""
+        return 0
 
     @property
     def reach_px(self) -> float:

@@ -205,7 +205,7 @@ def build_trainer(
     """Make the Trainer that `execution` asks for.
 
     ``strategy='auto'`` is one device's own strategy, and ``ddp`` above one device. Without data to validate
-    on the Trainer is told not to look for any.
+    on the Trainer is told not to look for any; else it looks at them every `validate_every` epochs.
     """
     if execution.disable_mlflow:
         silence_autologging()
@@ -276,7 +276,13 @@ def _callbacks(
 
     callbacks: list[Callback] = [
         MetricsFile(output / "metrics.csv"),
-        EarlyStopping(monitor, patience=execution.early_stop_patience, mode="min", check_finite=False),
+        EarlyStopping(
+            monitor,
+            patience=execution.early_stop_patience,
+            mode="min",
+            check_finite=False,
+            check_on_train_epoch_end=True,  # also where not every epoch is validated
+        ),
         Reporter(report, should_stop, save),
     ]
     if not execution.enable_checkpointing:

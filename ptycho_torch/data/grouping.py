@@ -11,10 +11,10 @@ from scipy.spatial import KDTree
 from ptycho_torch.demand import check_demand, held_out_frames
 from ptycho_torch.errors import DataError
 from ptycho_torch.exact.seeding import generator
+from ptycho_torch.raster import raster_squares
 from ptycho_torch.readers.scan import arrays_digest
 
 _TIE_TOLERANCE = 1e-9
-_RASTER_TOLERANCE_PX = 0.01
 
 
 def select_frames(
@@ -214,17 +214,11 @@ def group_squares(
     ----------
     Hoidn et al., arXiv 2602.21361, section on simulated lines: the groups of gridsize 2.
     """
-    place = _raster_places(positions_px)
-    frames = {(row, column): frame for frame, (row, column) in enumerate(place.tolist())}
-    corners = [
-        [frames.get((row + down, column + right)) for down in (0, 1) for right in (0, 1)]
-        for row, column in place.tolist()
-    ]
-    squares = np.array([one for one in corners if None not in one], dtype=np.int64).reshape(-1, 4)
+    squares = raster_squares(positions_px)
     if not len(squares):
         raise DataError(
-            f"{len(positions_px)} frames form no square of 2 x 2 neighbours: set data.validation_fraction to "
-            "0, or model.grouping to 'nearest'"
+            f"model.grouping is 'square', but {len(positions_px)} frames form no square of 2 x 2 neighbours: "
+            "set it to 'nearest'"
         )
     wanted = len(squares) if n_groups is None else n_groups
     if wanted > len(squares):
@@ -234,23 +228,6 @@ def group_squares(
         )
     order = np.arange(len(squares)) if sequential else _draw_order(len(squares), seed, "group seeds")
     return squares[np.sort(order[:wanted])]
-
-
-def _raster_places(positions_px: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return the row and the column of each position in the raster."""
-    place = np.empty(positions_px.shape, dtype=np.int64)
-    for axis in (0, 1):
-        along = positions_px[:, axis] - positions_px[:, axis].min()
-        gaps = np.diff(np.sort(along))
-        steps = gaps[gaps > _RASTER_TOLERANCE_PX]
-        step = float(steps.min()) if steps.size else 1.0
-        place[:, axis] = np.round(along / step)
-        if np.abs(along - place[:, axis] * step).max() > _RASTER_TOLERANCE_PX:
-            raise DataError(
-                "model.grouping is 'square', but the positions are no raster of one spacing in each "
-                "direction: set it to 'nearest'"
-            )
-    return place
 
 
 def _nearest(positions_px: NDArray[np.float64], count: int) -> NDArray[np.int64]:

@@ -99,7 +99,9 @@ def apply_and_verify(
     torch.backends.cudnn.allow_tf32 = allow_tf32
     torch.backends.cuda.matmul.allow_tf32 = False
     observed = observe()
-    _verify(profile, threads, deterministic, wanted, observed)
+    demanded = {"deterministic_algorithms": deterministic, "convolution_allow_tf32": allow_tf32}
+    found = observed | {"convolution_allow_tf32": observed["cudnn"]["allow_tf32"]}
+    _verify(profile, threads, demanded, wanted, found)
     return {"profile": profile, "threads": threads, **observed, "known_answers": known_answer_test()}
 
 
@@ -145,7 +147,11 @@ def observe() -> dict[str, Any]:
 
 
 def _verify(
-    profile: str, threads: int, deterministic: bool, wanted: Mapping[str, str], observed: Mapping[str, Any]
+    profile: str,
+    threads: int,
+    demanded: Mapping[str, bool],
+    wanted: Mapping[str, str],
+    observed: Mapping[str, Any],
 ) -> None:
     problems = [
         f"{name} is {os.environ.get(name)!r} instead of {value!r}"
@@ -160,8 +166,8 @@ def _verify(
         "num_interop_threads": 1,
         "mkl_num_threads": threads,
         "openblas_num_threads": 1,
-        "deterministic_algorithms": deterministic,
         "matmul_allow_tf32": False,
+        **demanded,
         **_DEMANDED[profile],
     }
     problems += [

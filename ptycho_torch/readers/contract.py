@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho_torch.headers import ScanHeader
+from ptycho_torch.raster import num_raster_squares
 
 __all__ = [
     "companion_problems",
@@ -37,6 +38,7 @@ def with_geometry(header: ScanHeader, positions_px: NDArray[np.float64]) -> Scan
         header,
         n_repeated_positions=repeated_positions(positions_px),
         neighbours_px=farthest_neighbours(positions_px),
+        n_squares=num_raster_squares(positions_px),
     )
 
 

@@ -107,3 +107,15 @@ def test_a_run_whose_checkpoint_was_altered_is_not_started_from(
         text = f"{SPEC.format(name='never', seed=2, scan='scan.npz')}init_from: runs/before\n"
         assert train(shop, text) == ExitCode.BAD_INPUT
         assert "last.ckpt is missing or damaged" in capsys.readouterr().err
+
+
+def test_a_border_of_another_width_is_another_network(shop: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wide = SPEC.format(name="wide", seed=1, scan="scan.npz").replace(
+        "probe_big: false", "probe_big: true, border_channels: {channels}"
+    )
+    assert train(shop, wide.replace("{channels}", "4")) == ExitCode.OK
+    [run] = (shop / "runs").glob("wide-*")
+    onward = f"{wide.replace('name: wide', 'name: onward')}init_from: runs/{run.name}\n"
+    assert train(shop, onward.replace("{channels}", "1")) == ExitCode.BAD_INPUT
+    assert "model.border_channels is 1 here and was 4" in capsys.readouterr().err
+    assert train(shop, onward.replace("{channels}", "4")) == ExitCode.OK

@@ -88,3 +88,17 @@ def test_a_configuration_is_frozen_and_takes_keywords_alone() -> None:
         Box(2)  # type: ignore[call-arg,misc]
     with pytest.raises(ConfigError, match="Box.width: is required"):
         Box()  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    "annotation",
+    [
+        Annotated[int, Demands(gte=1)],
+        Annotated[int | None, Demands(ge=1)],
+        Annotated[Literal[1, 2], Demands(ge=2)],
+        Annotated[str, Demands(min_len=3)],
+    ],
+)
+def test_a_condition_that_nothing_would_check_is_refused(annotation: Any) -> None:
+    with pytest.raises(TypeError, match="cannot be demanded of the type"):
+        value_validator(annotation)

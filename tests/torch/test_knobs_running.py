@@ -196,6 +196,28 @@ def test_epochs_are_validated_as_often_as_asked_for(make_payload: MakePayload, s
         assert ("val_loss" in result.metrics) == seen[-1]
 
 
+@pytest.mark.parametrize("held_out", [0.0, 0.2])
+def test_patience_counts_epochs_however_often_they_are_validated(
+    make_payload: MakePayload, scan: Scan, held_out: float
+) -> None:
+    still = {
+        "checkpoint_monitor_metric": "train_loss",
+        "early_stop_patience": 2,
+        "learning_rate": 1e-30,
+        **BARE,
+    }
+    ended = []
+    for every in (1, 5):
+        settings = {"epochs": 9, "n_groups": 4, "validation_fraction": held_out, "validate_every": every}
+        ended.append(fit(make_payload(settings, **still), scan).epochs)
+    assert ended[0] == ended[1] < 9
+
+
+def test_what_is_never_validated_may_be_so_as_rarely_as_one_likes(make_payload: MakePayload) -> None:
+    payload = make_payload({"epochs": 4, "validation_fraction": 0.0, "validate_every": 2})
+    assert payload.execution_config.checkpoint_monitor_metric == "train_loss"
+
+
 def test_a_metric_that_is_monitored_is_wanted_after_every_epoch(make_payload: MakePayload) -> None:
     with pytest.raises(ConfigError, match="validate_every: is 2, but .* 'val_loss'.* set that to train_loss"):
         make_payload({"epochs": 4, "validate_every": 2}, checkpoint_monitor_metric="val_loss")

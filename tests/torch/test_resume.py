@@ -56,6 +56,7 @@ def break_off(payload: TrainingPayload, scan: Scan, after: int, cadence: Cadence
         ({"gridsize": 2, "neighbor_count": 4}, {"accum_steps": 2, "scheduler": "WarmupCosine"}, 1, 0),
         ({"loss": "mae"}, {"scheduler": "ReduceLROnPlateau", "logger_backend": "csv"}, 2, 3),
         ({}, {"early_stop_patience": 1, "checkpoint_save_top_k": 2, "scheduler": "Exponential"}, 5, 0),
+        ({"validate_every": 2}, {"checkpoint_monitor_metric": "train_loss"}, 4, 0),
     ],
 )
 def test_a_training_broken_off_twice_ends_in_the_bits_of_the_unbroken_one(
