@@ -151,7 +151,7 @@ def _evaluated_rectangle(
         raise DataError(
             f"only {max(sides[0], 0)} x {max(sides[1], 0)} px are well covered and inside the truth of "
             f"{truth_shape} px: at least {SMALLEST_WINDOW_PX} x {SMALLEST_WINDOW_PX} are needed to compare; "
-            "do positions and truth share one object grid?"
+            "do positions and truth share one object grid, and do windows of execution.middle_trim overlap?"
         )
     return inner
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from harness.code_capture import source_root
 from harness.errors import SpecError, UserError
@@ -138,3 +140,23 @@ def test_every_published_recipe_is_sound(path: Path) -> None:
     recipe = read_recipe(path)
     assert path.name == f"{recipe.name}.recipe.yaml"
     assert recipe.figures
+
+
+@pytest.mark.parametrize("path", recipe_paths(PUBLISHED), ids=lambda path: path.name)
+def test_in_every_published_arm_the_windows_reach_well_from_frame_to_frame(path: Path) -> None:
+    told = yaml.safe_load(path.read_text(encoding="utf-8"))
+    for arm in told["arms"].values():
+        values = flat(yaml.safe_load((path.parent / arm["spec"]).read_text(encoding="utf-8"))) | arm.get(
+            "set", {}
+        )
+        window = values.get("execution.middle_trim", 0) or values["model.N"] // 2
+        for role in ("train", "test"):
+            step = values.get(f"data.{role}.simulate.scan.step_px")
+            assert step is None or window >= 2 * step
+
+
+def flat(block: dict[str, Any], head: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in block.items():
+        found |= flat(value, f"{head}{name}.") if isinstance(value, dict) else {f"{head}{name}": value}
+    return found
