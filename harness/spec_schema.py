@@ -23,7 +23,7 @@ _TITLES: Mapping[str, str] = {
     "model": "The network and the physics that it is trained through",
     "training": "What is optimised and for how long",
     "inference": "How the patches become one image",
-    "execution": "How the run executes; never what it computes on",
+    "execution": "How the run executes: device, loading, optimisation, checkpoints, logging",
     "exactness": "How far the bits must repeat",
     "container": "What the run executes in",
     "checkpoints": "States from which an interrupted run continues",

@@ -46,7 +46,7 @@ training:
   lr_warmup_fraction: 0.03          # of all epochs, in which the learning rate rises; then it falls
   lr_min_ratio: 0.02                # to this part of it
 
-execution:                          # how the run executes, never what it computes
+execution:                          # how the run executes; the rate and its schedule, too
   accelerator: auto                 # a GPU where there is one, else the CPU
   learning_rate: 1e-3
   scheduler: WarmupCosine

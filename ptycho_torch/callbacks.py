@@ -190,5 +190,5 @@ class Reporter(Callback):
         if self._should_stop():
             self._save(trainer)
             raise StopRequestedError(
-                f"stopped on request in epoch {trainer.current_epoch} after step {trainer.global_step}"
+                f"stopped on request in epoch {trainer.current_epoch + 1} after step {trainer.global_step}"
             )
