@@ -98,7 +98,7 @@ def _module(payload: TrainingPayload, scan: Scan) -> tuple[PtychoModule, PtychoD
     return module, data
 
 
-def sgemm(steps: int, pause: Pause) -> Figures:
+def sgemm(steps: int, pause: Pause, *, by_numpy: bool = False) -> Figures:
     """Multiply square matrices; a unit is the best of three products by processor time, and by the clock."""
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     left, right = torch.randn(SGEMM_SIDE, SGEMM_SIDE), torch.randn(SGEMM_SIDE, SGEMM_SIDE)
@@ -107,7 +107,10 @@ def sgemm(steps: int, pause: Pause) -> Figures:
         took, took_wall = [], []
         for _ in range(3):
             began, began_wall = time.process_time(), time.monotonic()
-            torch.mm(left, right, out=product)
+            if by_numpy:
+                np.matmul(left.numpy(), right.numpy(), out=product.numpy())
+            else:
+                torch.mm(left, right, out=product)
             took.append(time.process_time() - began)
             took_wall.append(time.monotonic() - began_wall)
         pause(2 * SGEMM_SIDE**3 / 1e9, cpu_s=min(took), wall_s=min(took_wall))
@@ -255,6 +258,7 @@ def flops(steps: int, pause: Pause) -> Figures:
 
 LANES: dict[str, Callable[[int, Pause], Figures]] = {
     "sgemm": sgemm,
+    "numpy's sgemm": functools.partial(sgemm, by_numpy=True),
     "flops": flops,
     "hashing": hashing,
     "trace": trace,

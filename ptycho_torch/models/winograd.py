@@ -1,12 +1,12 @@
 """3x3 convolutions with a quarter of the multiplications.
 
 Tiles of 6x6 input pixels, four pixels apart, give tiles of 4x4 output pixels: both are mapped to 36 planes,
-in which the convolution is a product of matrices (tiles by channels), one a plane. All that follows from it
-(the gradients of image, weights and bias) is the adjoint of the same three maps, applied along rows and
-columns.
+in which the convolution is a product of matrices (tiles by channels), one a plane. The maps are products of
+matrices too, with the same few numbers for every tile and channel, and all that follows from it (the
+gradients of image and weights) is the product with what is transposed.
 
-The products are NumPy's, whose OpenBLAS takes matrices as they lie. MKL, torch's own, is slow where its bits
-are the same on every CPU, and oneDNN wants every matrix copied.
+Products are torch's own MKL where it may choose its instructions. Where its bits are the same on every CPU it
+is slow, and NumPy's OpenBLAS takes its place.
 
 References
 ----------
@@ -15,28 +15,24 @@ Lavin and Gray, arXiv:1509.09308 (2015), section 4.3: F(4x4, 3x3).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import itertools
+import os
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from jaxtyping import Float
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn import functional as F
-from torch.nn.grad import conv2d_input
 
 __all__ = ["TiledConvolution"]
 
 TILE = 4
-LINES = 6
-PLANES = LINES * LINES
-CONSTANT_PLANE = LINES + 1
+WINDOW = 6
+PLANES = WINDOW * WINDOW
+CONSTANT_PLANE = WINDOW + 1
 """The plane that adds to all pixels of an output tile alike: the bias belongs there, and its gradient."""
-
-NUMBERS_AT_ONCE = 2**20
-"""Numbers of an image's channels that are tiled at one time where nothing else needs their tiles."""
 
 LARGE = 2**22
 """Channels in x channels out x pixels above which tiles are taken.
@@ -45,18 +41,55 @@ All convolutions of a network with n_filters_scale 1 are below it, and so keep t
 """
 
 FEWEST_CHANNELS = 64
-FEWEST_PAIRS = 64 * 128
-"""Channels in x channels out from which more than the weights' gradient goes through tiles."""
 
-_FILTER = ((6, 0, 0), (-4, -4, -4), (-4, 4, -4), (1, 2, 4), (1, -2, 4), (0, 0, 24))
+TILES_PER_CHANNEL = 4
+"""Tiles, for each channel in or out, that are worth reading the weights' planes for."""
+
+_OF_INPUT = (
+    (4, 0, -5, 0, 1, 0),
+    (0, -4, -4, 1, 1, 0),
+    (0, 4, -4, -1, 1, 0),
+    (0, -2, -1, 2, 1, 0),
+    (0, 2, -1, -2, 1, 0),
+    (0, 4, 0, -5, 0, 1),
+)
+_OF_WEIGHT = ((6, 0, 0), (-4, -4, -4), (-4, 4, -4), (1, 2, 4), (1, -2, 4), (0, 0, 24))
+_TO_OUTPUT = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))
+
+
+class _Lines(NamedTuple):
+    """Lines of pixels, and in which tiles along that direction."""
+
+    lines: slice
+    tiles: slice
+
+
+_ALONG = (
+    (_Lines(slice(1, -1), slice(None)), _Lines(slice(None), slice(None))),
+    (_Lines(slice(0, 1), slice(1, None)), _Lines(slice(-1, None), slice(None, -1))),
+    (_Lines(slice(-1, None), slice(None, -1)), _Lines(slice(0, 1), slice(1, None))),
+)
+"""Which lines of a window are which of a tile: of its own first, then of the one before and the one after."""
+
+_OVERLAPS = tuple(itertools.product(_ALONG, _ALONG))
+
+
+def _in_both_directions(one: tuple[tuple[int, ...], ...], divisor: int = 1) -> Tensor:
+    matrix = torch.tensor(one, dtype=torch.float64) / divisor
+    return torch.kron(matrix, matrix)
+
+
+OF_INPUT = _in_both_directions(_OF_INPUT)
+OF_WEIGHT = _in_both_directions(_OF_WEIGHT, 24)
+TO_OUTPUT = _in_both_directions(_TO_OUTPUT)
 
 
 class TiledConvolution(nn.Conv2d):
     """A 3x3 convolution with a border of zeros; a large one is done by tiles on a CPU with AVX2.
 
     Which way is taken depends on shapes, type and instruction set, never on a measurement. In single
-    precision tiling rounds about four times as coarsely as the direct sum: of noise in 128 channels, to some
-    2e-6 of the result.
+    precision tiling rounds some ten times as coarsely as the direct sum: of noise in 128 channels, to some
+    2.5e-6 of the result.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel_size: int = 3, padding: int = 1) -> None:
@@ -66,8 +99,8 @@ class TiledConvolution(nn.Conv2d):
         """Return the convolution."""
         if not (self._is_large(*input.shape[-2:]) and _can_be_tiled(input, self.weight)):
             return super().forward(input)
-        way = _Tiled if self.in_channels * self.out_channels >= FEWEST_PAIRS else _TiledWeights
-        convolved: Tensor = way.apply(input, self.weight, self.bias)  # type: ignore[no-untyped-call]
+        given = (input, self.weight, self.bias, torch.is_grad_enabled())
+        convolved: Tensor = _Tiled.apply(*given)  # type: ignore[no-untyped-call]
         return convolved
 
     def _is_large(self, height: int, width: int) -> bool:
@@ -86,204 +119,116 @@ def _can_be_tiled(image: Tensor, weight: Tensor) -> bool:
 
 
 class _Tiled(torch.autograd.Function):
-    """All three passes through the 36 planes; the input's planes are kept for the weights' gradient."""
+    """All three passes through the 36 planes; the input's may be kept, for the weights' gradient."""
 
     @staticmethod
-    def forward(ctx: Any, image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        tiles = _planes_of_input(image)
-        ctx.save_for_backward(tiles, weight)
-        planes = _multiply(tiles, _planes_of_weight(weight))
-        planes[..., CONSTANT_PLANE, :] += bias
-        return _output_of_planes(planes)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
-        tiles, weight = ctx.saved_tensors
-        planes = _planes_of_gradient(gradients[0])
-        to_image = None
-        if ctx.needs_input_grad[0]:
-            to_image = _gradient_of_planes(_multiply(planes, _planes_of_weight(weight).transpose(1, 2)))
-        to_weight = _weight_of_planes(_contract(planes, tiles))
-        return to_image, to_weight, planes[..., CONSTANT_PLANE, :].sum(dim=(0, 1, 2))
-
-
-class _TiledWeights(torch.autograd.Function):
-    """The direct convolution, of which only the weights' gradient goes through the planes, in portions."""
-
-    @staticmethod
-    def forward(ctx: Any, image: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        ctx.save_for_backward(image, weight)
-        return F.conv2d(image, weight, bias, padding=1)
+    def forward(ctx: Any, image: Tensor, weight: Tensor, bias: Tensor, is_kept: bool) -> Tensor:
+        factors = _planes_of_weight(weight).transpose(1, 2)
+        convolved = _empty_like(image, len(weight))
+        kept = []
+        for given, made in _some_at_a_time(image, convolved):
+            tiles = _mapped(OF_INPUT, _windows(given))
+            planes = _product(tiles, factors)
+            planes[CONSTANT_PLANE] += bias
+            _put_tiles(_mapped(TO_OUTPUT, planes), made)
+            kept += [tiles] if is_kept else []
+        ctx.save_for_backward(weight, *kept)
+        return convolved
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
-        image, weight = ctx.saved_tensors
-        (gradient,) = gradients
-        to_image = None
-        if ctx.needs_input_grad[0]:
-            to_image = conv2d_input(image.shape, weight, gradient, padding=1)  # type: ignore[no-untyped-call]
-        portion = max(1, NUMBERS_AT_ONCE // image[0].numel())
-        outputs, inputs = weight.shape[:2]
-        to_weight, to_bias = weight.new_zeros(PLANES, outputs, inputs), weight.new_zeros(outputs)
-        for first in range(0, len(image), portion):
-            planes = _planes_of_gradient(gradient[first : first + portion])
-            to_weight += _contract(planes, _planes_of_input(image[first : first + portion]))
-            to_bias += planes[..., CONSTANT_PLANE, :].sum(dim=(0, 1, 2))
-        return to_image, _weight_of_planes(to_weight), to_bias
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
+        weight, *kept = ctx.saved_tensors
+        factors = _planes_of_weight(weight)
+        to_image = _empty_like(gradients[0], weight.shape[1])
+        to_weight, to_bias = torch.zeros_like(factors), weight.new_zeros(len(weight))
+        for (given, made), tiles in zip(_some_at_a_time(gradients[0], to_image), kept, strict=True):
+            planes = _mapped(TO_OUTPUT.T, _tiles(given))
+            to_weight += _product(planes.transpose(1, 2), tiles)
+            to_bias += planes[CONSTANT_PLANE].sum(dim=0)
+            if ctx.needs_input_grad[0]:
+                _add_windows(_mapped(OF_INPUT.T, _product(planes, factors)), made)
+        wanted = to_image if ctx.needs_input_grad[0] else None
+        return wanted, _weight_of_planes(to_weight), to_bias, None
 
 
-def _multiply(tiles: Tensor, factors: Tensor) -> Tensor:
-    """Multiply in every plane the tiles [..., 36, F] by factors [36, G, F]: [..., 36, G]."""
-    made = tiles.new_empty(*tiles.shape[:-1], factors.shape[1])
-    _matmul(_by_plane(tiles), factors.transpose(1, 2).numpy(), out=_by_plane(made))
-    return made
+def _some_at_a_time(given: Tensor, made: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Take as few images at a time as have tiles enough for all they have to be multiplied by."""
+    enough = TILES_PER_CHANNEL * max(given.shape[1], made.shape[1]) * TILE * TILE
+    images = -(-enough // (given.shape[2] * given.shape[3]))
+    return zip(torch.split(given, images), torch.split(made, images), strict=True)
 
 
-def _contract(planes: Tensor, tiles: Tensor) -> Tensor:
-    """Sum over all tiles the products of planes [..., 36, G] and tiles [..., 36, F]: [36, G, F]."""
-    return torch.from_numpy(_matmul(_by_plane(planes).transpose(0, 2, 1), _by_plane(tiles)))
-
-
-def _matmul(
-    left: NDArray[np.floating], right: NDArray[np.floating], out: NDArray[np.floating] | None = None
-) -> NDArray[np.floating]:
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    if "MKL_CBWR" not in os.environ:
+        return left @ right
     # A training that diverges is told of by its loss, not by a warning from here.
     with np.errstate(over="ignore", invalid="ignore"):
-        product: NDArray[np.floating] = np.matmul(left, right, out=out)
-    return product
+        return torch.from_numpy(np.matmul(left.numpy(), right.numpy()))
 
 
-def _by_plane(tiles: Tensor) -> NDArray[np.floating]:
-    """See tiles [..., 36, F] as matrices (tiles by channels), one a plane: [36, tiles, F]."""
-    return tiles.flatten(0, -3).numpy().transpose(1, 0, 2)
-
-
-def _planes_of_input(image: Tensor) -> Tensor:
-    """Map an image [B, F, H, W] to the planes of its tiles [B, Y, X, 36, F]."""
-    columns = _in_tiles(image.permute(0, 2, 3, 1).contiguous(), 2)
-    batch, height, across, _, channels = columns.shape
-    half = columns.new_empty(batch, height, across, LINES, channels)
-    _spread(columns.unbind(3), half.unbind(3), axis=2)
-    planes = columns.new_empty(batch, height // TILE, across, LINES, LINES, channels)
-    _spread(_in_tiles(half, 1).unbind(2), planes.unbind(3), axis=1)
-    return planes.flatten(3, 4)
-
-
-def _gradient_of_planes(planes: Tensor) -> Tensor:
-    """Map planes back to an image: the adjoint of :func:`_planes_of_input`."""
-    batch, down, across, _, channels = planes.shape
-    half = planes.new_empty(batch, down, TILE, across, LINES, channels)
-    _gather(planes.view(batch, down, across, LINES, LINES, channels).unbind(3), half.unbind(2), axis=1)
-    image = _empty_image(planes, batch, channels, down * TILE, across * TILE)
-    columns = _in_tiles(image.permute(0, 2, 3, 1), 2)
-    _gather(half.flatten(1, 2).unbind(3), columns.unbind(3), axis=2)
-    return image
-
-
-def _planes_of_gradient(gradient: Tensor) -> Tensor:
-    """Map an output's gradient to the planes: the adjoint of :func:`_output_of_planes`."""
-    columns = _in_tiles(gradient.permute(0, 2, 3, 1).contiguous(), 2)
-    batch, height, across, _, channels = columns.shape
-    half = columns.new_empty(batch, height, across, LINES, channels)
-    _widen(columns.unbind(3), half.unbind(3))
-    planes = columns.new_empty(batch, height // TILE, across, LINES, LINES, channels)
-    _widen(_in_tiles(half, 1).unbind(2), planes.unbind(3))
-    return planes.flatten(3, 4)
-
-
-def _output_of_planes(planes: Tensor) -> Tensor:
-    """Map planes [B, Y, X, 36, G] to the output image [B, G, H, W]."""
-    batch, down, across, _, channels = planes.shape
-    half = planes.new_empty(batch, down, TILE, across, LINES, channels)
-    _narrow(planes.view(batch, down, across, LINES, LINES, channels).unbind(3), half.unbind(2))
-    image = _empty_image(planes, batch, channels, down * TILE, across * TILE)
-    columns = _in_tiles(image.permute(0, 2, 3, 1), 2)
-    _narrow(half.flatten(1, 2).unbind(3), columns.unbind(3))
-    return image
-
-
-def _in_tiles(lines: Tensor, axis: int) -> Tensor:
-    return lines.view(*lines.shape[:axis], -1, TILE, *lines.shape[axis + 1 :])
-
-
-def _empty_image(like: Tensor, *shape: int) -> Tensor:
-    # No view of anything, so that it may be changed in place behind the function that made it.
-    return torch.empty(shape, dtype=like.dtype, device=like.device, memory_format=torch.channels_last)
-
-
-def _filter(like: Tensor) -> NDArray[np.floating]:
-    one = torch.tensor(_FILTER, dtype=torch.float64) / 24
-    return torch.einsum("ai,bj->abij", one, one).reshape(PLANES, 9).to(like).numpy()
+def _mapped(matrix: Tensor, pixels: Tensor) -> Tensor:
+    """Combine the pixels of every tile [P, T, F] to others [Q, T, F] by a matrix [Q, P]."""
+    return _product(matrix.to(pixels.dtype), pixels.flatten(1)).view(-1, *pixels.shape[1:])
 
 
 def _planes_of_weight(weight: Tensor) -> Tensor:
     """Map weights [G, F, 3, 3] to the planes [36, G, F]."""
-    taps = weight.detach().permute(2, 3, 0, 1).reshape(9, -1)
-    return torch.from_numpy(_matmul(_filter(weight), taps.numpy())).view(PLANES, *weight.shape[:2])
+    return _mapped(OF_WEIGHT, weight.detach().permute(2, 3, 0, 1).flatten(0, 1))
 
 
 def _weight_of_planes(planes: Tensor) -> Tensor:
     """Map planes back to weights: the adjoint of :func:`_planes_of_weight`."""
-    taps = torch.from_numpy(_matmul(_filter(planes).T, planes.flatten(1).numpy()))
-    return taps.view(3, 3, *planes.shape[1:]).permute(2, 3, 0, 1)
+    return _mapped(OF_WEIGHT.T, planes).view(3, 3, *planes.shape[1:]).permute(2, 3, 0, 1)
 
 
-Lines = Sequence[Tensor]
+def _windows(image: Tensor) -> Tensor:
+    """Take from an image [B, F, H, W] the window around every tile: [36, T, F]."""
+    tiles = _by_tile(image)
+    windows = tiles.new_empty(WINDOW, WINDOW, *tiles.shape[2:])
+    for edge in (
+        windows[0, :, :, 0],
+        windows[-1, :, :, -1],
+        windows[:, 0, :, :, 0],
+        windows[:, -1, :, :, -1],
+    ):
+        edge.zero_()
+    for (rows, of_rows), (columns, of_columns) in _OVERLAPS:
+        _part(windows, rows, columns).copy_(_part(tiles, of_rows, of_columns))
+    return windows.flatten(0, 1).flatten(1, -2)
 
 
-def _spread(given: Lines, made: Lines, axis: int) -> None:
-    """Make six lines of the four of each tile, the one before and the one after: B^T of the reference."""
-    a, b, c, d = given
-    tiles = a.shape[axis]
-    even, odd = torch.sub(d, b, alpha=4), torch.sub(c, a, alpha=4)
-    torch.add(even, odd, out=made[1])
-    torch.sub(even, odd, out=made[2])
-    torch.sub(d, b, out=even)
-    torch.sub(c, a, out=odd)
-    torch.add(even, odd, alpha=2, out=made[3])
-    torch.sub(even, odd, alpha=2, out=made[4])
-    torch.sub(even, b, alpha=4, out=made[0])
-    made[0].narrow(axis, 1, tiles - 1).add_(d.narrow(axis, 0, tiles - 1), alpha=4)
-    torch.add(c, odd, alpha=4, out=made[5]).neg_()
-    made[5].narrow(axis, 0, tiles - 1).add_(a.narrow(axis, 1, tiles - 1))
+def _add_windows(windows: Tensor, image: Tensor) -> None:
+    """Fill an image with windows, which add up where they overlap: the adjoint of :func:`_windows`."""
+    tiles = _by_tile(image)
+    windows = windows.view(WINDOW, WINDOW, *tiles.shape[2:])
+    for number, ((rows, of_rows), (columns, of_columns)) in enumerate(_OVERLAPS):
+        into, part = _part(tiles, of_rows, of_columns), _part(windows, rows, columns)
+        into.copy_(part) if number == 0 else into.add_(part)
 
 
-def _gather(given: Lines, made: Lines, axis: int) -> None:
-    """Add six lines of each tile to its four, the one before and the one after: the adjoint of `_spread`."""
-    tiles = given[0].shape[axis]
-    near, far = torch.sub(given[1], given[2]), torch.sub(given[3], given[4])
-    torch.add(near, far, alpha=2, out=made[2]).sub_(given[5], alpha=5)
-    torch.sub(given[5], near, out=made[0]).mul_(2).sub_(far).mul_(2)
-    made[0].narrow(axis, 1, tiles - 1).add_(given[5].narrow(axis, 0, tiles - 1))
-    torch.add(given[1], given[2], out=near)
-    torch.add(given[3], given[4], out=far)
-    torch.add(near, far, out=made[3]).add_(given[0])
-    made[3].narrow(axis, 0, tiles - 1).add_(given[0].narrow(axis, 1, tiles - 1), alpha=4)
-    torch.add(far, near, alpha=4, out=made[1]).add_(given[0], alpha=5).neg_()
+def _part(lines: Tensor, rows: _Lines, columns: _Lines) -> Tensor:
+    return lines[rows.lines, columns.lines, :, rows.tiles, columns.tiles]
 
 
-def _widen(given: Lines, made: Lines) -> None:
-    """Make six lines of the four of each tile: A of the reference."""
-    a, b, c, d = given
-    even, odd = torch.add(a, c), torch.add(b, d)
-    torch.add(even, odd, out=made[1])
-    torch.sub(even, odd, out=made[2])
-    torch.add(a, c, alpha=4, out=even)
-    torch.add(b, d, alpha=4, out=odd)
-    torch.add(even, odd, alpha=2, out=made[3])
-    torch.sub(even, odd, alpha=2, out=made[4])
-    made[0].copy_(a)
-    made[5].copy_(d)
+def _tiles(image: Tensor) -> Tensor:
+    """Take an image [B, G, H, W] apart into its tiles: [16, T, G]."""
+    return _by_tile(image).flatten(0, 1).flatten(1, -2)
 
 
-def _narrow(given: Lines, made: Lines) -> None:
-    """Make four lines of the six of each tile: A^T of the reference, the adjoint of `_widen`."""
-    near, far = torch.add(given[1], given[2]), torch.add(given[3], given[4])
-    torch.add(given[0], near, out=made[0]).add_(far)
-    torch.add(near, far, alpha=4, out=made[2])
-    torch.sub(given[1], given[2], out=near)
-    torch.sub(given[3], given[4], out=far)
-    torch.add(near, far, alpha=2, out=made[1])
-    torch.add(near, far, alpha=8, out=made[3]).add_(given[5])
+def _put_tiles(tiles: Tensor, image: Tensor) -> None:
+    """Fill an image with its tiles: the inverse of :func:`_tiles`."""
+    pixels = _by_tile(image)
+    pixels.copy_(tiles.view(pixels.shape))
+
+
+def _by_tile(image: Tensor) -> Tensor:
+    """See an image [B, F, H, W] by the pixels of its tiles: [4, 4, B, Y, X, F]."""
+    batch, channels, height, width = image.shape
+    by_line = (batch, height // TILE, TILE, width // TILE, TILE, channels)
+    return image.permute(0, 2, 3, 1).view(by_line).permute(2, 4, 0, 1, 3, 5)
+
+
+def _empty_like(image: Tensor, channels: int) -> Tensor:
+    shape = (len(image), channels, *image.shape[2:])
+    return torch.empty(shape, dtype=image.dtype, memory_format=torch.channels_last)

@@ -103,7 +103,7 @@ def tiles() -> dict[str, str]:
         layer = TiledConvolution(inputs, outputs)
         image = torch.randn(batch, inputs, side, side).to(memory_format=torch.channels_last).requires_grad_()
         convolved = layer(image)
-        way = convolved.grad_fn.name()
+        way = f"{convolved.grad_fn.name()} {inputs}"
         gradients = torch.autograd.grad(convolved.square().sum(), [image, *layer.parameters()])
         named = zip(("value", "image", "weight", "bias"), (convolved.detach(), *gradients), strict=True)
         found |= {f"{way} {name}": tensor_digest({"": tensor}) for name, tensor in named}

@@ -37,7 +37,7 @@ def test_a_training_step_holds_no_operation_that_depends_on_the_vendor(
         "n_groups": 2,
     }
     # No convolution of n_filters_scale 1 is tiled: the goldens' bits depend on it.
-    monkeypatch.setattr(winograd, "_planes_of_gradient", lambda _: pytest.fail("a convolution is tiled"))
+    monkeypatch.setattr(winograd, "_windows", lambda _: pytest.fail("a convolution is tiled"))
     with Watch() as watch:
         fit(make_payload(ONE_STEP | everything, gradient_clip_val=1e-3), scan)
     assert watch.found == []

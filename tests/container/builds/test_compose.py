@@ -82,7 +82,9 @@ def test_a_compose_run_and_its_repetition_have_the_bits_of_a_native_run_and_the_
         (run,) = runs_of(checkout) - before
         assert owners_in(run) == {(uid, uid)}
         assert first_words(done.stdout)[-len(first_words(native.stdout)) :] == first_words(native.stdout)
-        assert "training" in first_words(done.stderr.replace(":", " "))  # with its epoch, where a look saw one
+        assert "training" in first_words(
+            done.stderr.replace(":", " ")
+        )  # with its epoch, where a look saw one
         found = manifest_of(checkout.runs, run.name)
         assert found["environment"]["build_id"] == build_id(checkout.path, "cpu")
         assert verdict_facts(found) == verdict_facts(expected)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -10,8 +12,8 @@ from ptycho_torch.models.winograd import TiledConvolution
 from tests.vendor_dependent import Watch
 
 LARGE = [(64, 128, 32), (128, 128, 24), (64, 64, 36)]
-"""Channels in and out, and side, of convolutions that are tiled: in all three passes, and in one."""
-TILED = {"_TiledBackward", "_TiledWeightsBackward"}
+"""Channels in and out, and side, of convolutions that are tiled."""
+TILED = "_TiledBackward"
 
 
 def _layer(inputs: int, outputs: int, dtype: torch.dtype = torch.float64) -> TiledConvolution:
@@ -46,21 +48,16 @@ def _any_size(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(winograd, "FEWEST_CHANNELS", 1)
 
 
-@pytest.fixture(params=["all passes", "weights alone"])
-def _either_way(request: pytest.FixtureRequest, _any_size: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(winograd, "FEWEST_PAIRS", 0 if request.param == "all passes" else 2**62)
-
-
-@pytest.mark.usefixtures("_either_way")
+@pytest.mark.usefixtures("_any_size")
 @pytest.mark.parametrize("shape", [(2, 3, 8, 8), (1, 2, 4, 12), (3, 1, 4, 4)])
 def test_tiles_give_the_value_and_the_gradients_of_the_direct_convolution(shape: tuple[int, ...]) -> None:
     layer, image = _layer(shape[1], 5), _image(*shape)
-    assert _way(layer, image) in TILED
+    assert _way(layer, image) == TILED
     for found, wanted in zip(*_both(layer, image), strict=True):
         torch.testing.assert_close(found, wanted)
 
 
-@pytest.mark.usefixtures("_either_way")
+@pytest.mark.usefixtures("_any_size")
 def test_the_gradients_of_tiles_are_those_of_finite_differences() -> None:
     layer, image = _layer(2, 3), _image(2, 2, 4, 8)
     names = [name for name, _ in layer.named_parameters()]
@@ -72,7 +69,7 @@ def test_the_gradients_of_tiles_are_those_of_finite_differences() -> None:
     assert torch.autograd.gradcheck(convolved, leaves)
 
 
-@pytest.mark.usefixtures("_either_way")
+@pytest.mark.usefixtures("_any_size")
 def test_an_image_that_wants_no_gradient_gets_none_and_the_weights_get_theirs() -> None:
     layer, image = _layer(2, 3), _image(2, 2, 8, 8).detach()
     found, wanted = layer(image), F.conv2d(image, layer.weight, layer.bias, padding=1)
@@ -82,11 +79,50 @@ def test_an_image_that_wants_no_gradient_gets_none_and_the_weights_get_theirs() 
 
 
 @pytest.mark.usefixtures("_any_size")
-def test_images_that_are_tiled_in_portions_give_the_same_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(winograd, "FEWEST_PAIRS", 2**62)
-    monkeypatch.setattr(winograd, "NUMBERS_AT_ONCE", 2 * 3 * 8 * 8)
-    for found, wanted in zip(*_both(_layer(3, 4), _image(5, 3, 8, 8)), strict=True):
+@pytest.mark.parametrize("tiles_per_channel", [1, 4])
+def test_images_that_are_tiled_a_few_at_a_time_give_the_same(
+    monkeypatch: pytest.MonkeyPatch, tiles_per_channel: int
+) -> None:
+    monkeypatch.setattr(winograd, "TILES_PER_CHANNEL", tiles_per_channel)
+    image = _image(5, 3, 8, 8)
+    sizes = [len(some) for some, _ in winograd._some_at_a_time(image, image)]
+    assert sizes == {1: [1] * 5, 4: [3, 2]}[tiles_per_channel]
+    for found, wanted in zip(*_both(_layer(3, 3), image), strict=True):
         torch.testing.assert_close(found, wanted)
+
+
+@pytest.mark.parametrize(("inputs", "outputs", "side"), LARGE)
+def test_without_gradients_tiles_give_the_same_bits_and_keep_nothing(
+    inputs: int, outputs: int, side: int
+) -> None:
+    layer, image = _layer(inputs, outputs, torch.float32), _image(2, inputs, side, side, dtype=torch.float32)
+    with torch.no_grad():
+        found = layer(image)
+    assert found.grad_fn is None
+    assert torch.equal(found, layer(image))
+
+
+def test_products_are_numpys_where_every_cpu_is_to_have_the_same_bits_and_torchs_elsewhere(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    layer, image = _layer(64, 128, torch.float32), _image(2, 64, 32, 32, dtype=torch.float32)
+    multiply, by_numpy = np.matmul, []
+
+    def count(left: NDArray[np.floating], right: NDArray[np.floating]) -> NDArray[np.floating]:
+        by_numpy.append(left.shape)
+        product: NDArray[np.floating] = multiply(left, right)
+        return product
+
+    monkeypatch.setattr(winograd.np, "matmul", count)
+    monkeypatch.delenv("MKL_CBWR", raising=False)
+    elsewhere = _value_and_gradients(layer(image), image, *layer.parameters())
+    assert by_numpy == []
+    monkeypatch.setenv("MKL_CBWR", "COMPATIBLE")
+    shared = _value_and_gradients(layer(image), image, *layer.parameters())
+    # The map of weights twice, those of images and gradients there and back, and the three products.
+    assert len(by_numpy) == 4 + 4 + 2
+    for one, other in zip(shared, elsewhere, strict=True):
+        assert float((one - other).norm()) < 1e-5 * float(other.norm())
 
 
 def _allowed_coarseness() -> float:
@@ -123,7 +159,7 @@ def test_in_single_precision_tiles_err_no_more_than_their_maps_enlarge_the_direc
 ) -> None:
     layer, image = _layer(inputs, outputs, torch.float32), _image(2, inputs, side, side, dtype=torch.float32)
     arriving = _image(2, outputs, side, side, dtype=torch.float32).detach()
-    assert _way(layer, image) in TILED
+    assert _way(layer, image) == TILED
 
     def passes(convolved: Tensor, *leaves: Tensor) -> list[Tensor]:
         return [convolved.detach(), *torch.autograd.grad(convolved, leaves, arriving.to(convolved.dtype))]
@@ -142,7 +178,7 @@ def test_in_single_precision_tiles_err_no_more_than_their_maps_enlarge_the_direc
 def test_tiles_hold_no_operation_that_depends_on_the_vendor(inputs: int, outputs: int, side: int) -> None:
     layer, image = _layer(inputs, outputs, torch.float32), _image(1, inputs, side, side, dtype=torch.float32)
     with Watch() as watch:
-        assert _way(layer, image) in TILED
+        assert _way(layer, image) == TILED
         layer(image).sum().backward()
     assert watch.found == []
 
@@ -150,7 +186,7 @@ def test_tiles_hold_no_operation_that_depends_on_the_vendor(inputs: int, outputs
 @pytest.mark.parametrize(("inputs", "outputs", "side"), LARGE)
 def test_what_overflows_is_infinite_and_warns_of_nothing(inputs: int, outputs: int, side: int) -> None:
     layer, image = _layer(inputs, outputs, torch.float32), _image(1, inputs, side, side, dtype=torch.float32)
-    assert _way(layer, image) in TILED
+    assert _way(layer, image) == TILED
     found = layer(image * 1e38)
     gradients = torch.autograd.grad(found.sum() * 1e38, [image, *layer.parameters()])
     assert not any(tensor.isfinite().all() for tensor in (found, gradients[1]))
@@ -180,18 +216,18 @@ def test_what_is_small_or_has_no_whole_tiles_has_the_bits_of_the_direct_convolut
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_numbers_too_coarse_for_tiles_are_convolved_directly(dtype: torch.dtype) -> None:
     layer, image = _layer(64, 128, dtype), _image(1, 64, 32, 32, dtype=dtype)
-    assert _way(layer, image) not in TILED
+    assert _way(layer, image) != TILED
 
 
 def test_a_device_that_is_no_processor_and_a_processor_without_avx_convolve_directly(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     layer, image = _layer(64, 128, torch.float32), _image(1, 64, 32, 32, dtype=torch.float32)
-    assert _way(layer, image) in TILED
+    assert _way(layer, image) == TILED
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
-    assert _way(layer, image) not in TILED
+    assert _way(layer, image) != TILED
     monkeypatch.undo()
-    assert _way(layer.to("meta"), image.detach().to("meta")) not in TILED
+    assert _way(layer.to("meta"), image.detach().to("meta")) != TILED
 
 
 def test_a_tiled_image_stays_in_the_layout_that_convolutions_like_and_may_be_changed_in_place() -> None:
