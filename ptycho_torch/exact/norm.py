@@ -22,5 +22,6 @@ def gradient_norm(parameters: Iterable[torch.nn.Parameter]) -> float:
     if gradients[0].is_cuda:  # where each of so many calls would cost more than what it computes
         norms: list[float] = torch.stack(torch._foreach_norm(gradients, 2, torch.float64)).tolist()
         return math.sqrt(sum(norm * norm for norm in norms))
-    squares: list[float] = torch.stack([gradient.double().square().sum() for gradient in gradients]).tolist()
+    precise = (gradient.to(torch.float64, copy=True) for gradient in gradients)
+    squares: list[float] = torch.stack([one.square_().sum() for one in precise]).tolist()
     return math.sqrt(sum(squares))
