@@ -15,6 +15,7 @@ Lavin and Gray, arXiv:1509.09308 (2015), section 4.3: F(4x4, 3x3).
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
 from collections.abc import Iterator
@@ -74,9 +75,9 @@ _ALONG = (
 _OVERLAPS = tuple(itertools.product(_ALONG, _ALONG))
 
 
-def _in_both_directions(one: tuple[tuple[int, ...], ...], divisor: int = 1) -> Tensor:
+def _in_both_directions(one: tuple[tuple[int, ...], ...], divisor: int = 1) -> dict[torch.dtype, Tensor]:
     matrix = torch.tensor(one, dtype=torch.float64) / divisor
-    return torch.kron(matrix, matrix)
+    return {dtype: torch.kron(matrix, matrix).to(dtype) for dtype in (torch.float32, torch.float64)}
 
 
 OF_INPUT = _in_both_directions(_OF_INPUT)
@@ -110,7 +111,7 @@ class TiledConvolution(nn.Conv2d):
 
 
 def _can_be_tiled(image: Tensor, weight: Tensor) -> bool:
-    is_precise = image.dtype == weight.dtype and image.dtype in (torch.float32, torch.float64)
+    is_precise = image.dtype == weight.dtype and image.dtype in OF_INPUT
     return (
         is_precise
         and image.device.type == "cpu"
@@ -141,15 +142,19 @@ class _Tiled(torch.autograd.Function):
         weight, *kept = ctx.saved_tensors
         factors = _planes_of_weight(weight)
         to_image = _empty_like(gradients[0], weight.shape[1])
-        to_weight, to_bias = torch.zeros_like(factors), weight.new_zeros(len(weight))
+        to_weight, to_bias = [], []
         for (given, made), tiles in zip(_some_at_a_time(gradients[0], to_image), kept, strict=True):
-            planes = _mapped(TO_OUTPUT.T, _tiles(given))
-            to_weight += _product(planes.transpose(1, 2), tiles)
-            to_bias += planes[CONSTANT_PLANE].sum(dim=0)
+            planes = _mapped(TO_OUTPUT, _tiles(given), back=True)
+            to_weight.append(_product(planes.transpose(1, 2), tiles))
+            to_bias.append(planes[CONSTANT_PLANE].sum(dim=0))
             if ctx.needs_input_grad[0]:
-                _add_windows(_mapped(OF_INPUT.T, _product(planes, factors)), made)
+                _add_windows(_mapped(OF_INPUT, _product(planes, factors), back=True), made)
         wanted = to_image if ctx.needs_input_grad[0] else None
-        return wanted, _weight_of_planes(to_weight), to_bias, None
+        return wanted, _weight_of_planes(_sum(to_weight)), _sum(to_bias), None
+
+
+def _sum(parts: list[Tensor]) -> Tensor:
+    return functools.reduce(Tensor.add_, parts)
 
 
 def _some_at_a_time(given: Tensor, made: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
@@ -167,9 +172,10 @@ def _product(left: Tensor, right: Tensor) -> Tensor:
         return torch.from_numpy(np.matmul(left.numpy(), right.numpy()))
 
 
-def _mapped(matrix: Tensor, pixels: Tensor) -> Tensor:
-    """Combine the pixels of every tile [P, T, F] to others [Q, T, F] by a matrix [Q, P]."""
-    return _product(matrix.to(pixels.dtype), pixels.flatten(1)).view(-1, *pixels.shape[1:])
+def _mapped(way: dict[torch.dtype, Tensor], pixels: Tensor, *, back: bool = False) -> Tensor:
+    """Combine the pixels of every tile [P, T, F] to others [Q, T, F] by a matrix [Q, P], or the adjoint."""
+    matrix = way[pixels.dtype]
+    return _product(matrix.T if back else matrix, pixels.flatten(1)).view(-1, *pixels.shape[1:])
 
 
 def _planes_of_weight(weight: Tensor) -> Tensor:
@@ -179,7 +185,7 @@ def _planes_of_weight(weight: Tensor) -> Tensor:
 
 def _weight_of_planes(planes: Tensor) -> Tensor:
     """Map planes back to weights: the adjoint of :func:`_planes_of_weight`."""
-    return _mapped(OF_WEIGHT.T, planes).view(3, 3, *planes.shape[1:]).permute(2, 3, 0, 1)
+    return _mapped(OF_WEIGHT, planes, back=True).view(3, 3, *planes.shape[1:]).permute(2, 3, 0, 1)
 
 
 def _windows(image: Tensor) -> Tensor:
