@@ -83,7 +83,10 @@ def _check_border(border_channels: int | None, probe_big: bool, n_filters_scale:
         )
     channels = 32 * n_filters_scale
     if border_channels >= channels:
-        return f"must leave the centre some of the decoder's {channels} channels, not {border_channels}"
+        return (
+            f"must be at most {channels - 1}, which leaves the centre one of the decoder's {channels} "
+            f"channels, not {border_channels}"
+        )
     return None
 
 
