@@ -127,7 +127,7 @@ class ModelConfig:
         (of a raster: a frame, its right, its lower and its lower right neighbour, in this order).
     allow_tf32
         Let a graphics card's convolutions round their factors to TF32 (11 bits), which is faster. The bits
-        repeat all the same; a processor has no TF32.
+        repeat all the same; a processor has no TF32, and the accelerator cpu is refused.
     """
 
     N: Annotated[Literal[64, 128, 256], whole_number] = canonical("model.N")
@@ -230,12 +230,13 @@ class TrainingConfig:
     lr_warmup_epochs, lr_min_ratio
         ``WarmupCosine``: epochs of linear warm-up (fractions allowed), and the last over the first rate.
     lr_warmup_fraction
-        ``WarmupCosine``: the warm-up as a fraction of all epochs, in place of `lr_warmup_epochs`.
+        ``WarmupCosine``: the warm-up as a fraction of all epochs, in place of `lr_warmup_epochs`. Another
+        scheduler has none, and either above 0 is refused beside it.
     plateau_factor, plateau_patience, plateau_min_lr
         ``ReduceLROnPlateau``: factor, epochs without improvement, smallest rate.
     validate_every
         Epochs from one validation to the next; above 1 only where ``train_loss`` is monitored. The last epoch
-        is validated where its number is a multiple.
+        is validated where its number is a multiple; above `epochs`, so that none would be, it is refused.
     """
 
     n_groups: PositiveInt

@@ -12,7 +12,15 @@ from ptycho_torch.layers import DEFAULT_LAYERS, Merged
 from ptycho_torch.payloads import TrainingPayload
 from ptycho_torch.validation import Problems
 
-__all__ = ["check_against_data", "check_against_trained", "check_test_scan", "check_validations"]
+__all__ = [
+    "check_against_data",
+    "check_against_trained",
+    "check_sections",
+    "check_test_scan",
+    "check_validations",
+]
+
+_WARM_UPS = ("lr_warmup_epochs", "lr_warmup_fraction")
 
 
 def check_against_data(
@@ -40,11 +48,43 @@ def check_against_data(
         _note(merged, problems, "execution.middle_trim", sentence)
 
 
+def check_sections(merged: Merged, configs: Mapping[str, Any], problems: Problems) -> None:
+    """Note where a training is told what the way in which it executes has no part in.
+
+    A processor that is what ``auto`` was turned into contradicts nothing: the request was open.
+    """
+    model, training, execution = (configs.get(section) for section in ("model", "training", "execution"))
+    if execution is None:
+        return
+    is_settled = merged.origins["execution.accelerator"].layer == "resolved"
+    if model is not None and model.allow_tf32 and execution.accelerator == "cpu" and not is_settled:
+        sentence = (
+            "is true on accelerator 'cpu', which has no TF32: drop it, or set execution.accelerator to cuda "
+            "or auto"
+        )
+        _note(merged, problems, "model.allow_tf32", sentence)
+    if training is None or execution.scheduler == "WarmupCosine":
+        return
+    for field in _WARM_UPS:
+        if warm_up := getattr(training, field):
+            sentence = (
+                f"is {warm_up:g}, but execution.scheduler is {execution.scheduler!r}, which has no warm-up: "
+                "drop it, or set that to WarmupCosine"
+            )
+            _note(merged, problems, f"training.{field}", sentence)
+
+
 def check_validations(merged: Merged, configs: Mapping[str, Any], problems: Problems) -> None:
-    """Note where a metric is wanted after every epoch of a training that is validated more rarely."""
+    """Note where there are data to validate on and a training would do so never, or too rarely."""
     training, execution = configs.get("training"), configs.get("execution")
     if training is None or execution is None or training.validate_every == 1:
         return
+    if training.validate_every > training.epochs:
+        sentence = (
+            f"is {training.validate_every}, but training.epochs is {training.epochs}, so nothing would ever "
+            f"be validated: set it to at most {training.epochs}"
+        )
+        _note(merged, problems, "training.validate_every", sentence)
     if execution.checkpoint_monitor_metric == "val_loss":
         sentence = (
             f"is {training.validate_every}, but execution.checkpoint_monitor_metric is 'val_loss', which is "

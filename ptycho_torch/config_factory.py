@@ -12,6 +12,7 @@ from ptycho_torch.config import SECTIONS, PyTorchExecutionConfig
 from ptycho_torch.config_checks import (
     check_against_data,
     check_against_trained,
+    check_sections,
     check_test_scan,
     check_validations,
 )
@@ -111,6 +112,7 @@ def create_training_payload(
     ]
     merged, configs = _build(layers, problems)
     check_against_data(merged, configs, header, problems)
+    check_sections(merged, configs, problems)
     if test_header is not None:
         check_test_scan(merged, header, test_header, problems)
     if test_header is not None or ("data" in configs and configs["data"].validation_fraction > 0):

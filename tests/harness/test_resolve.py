@@ -187,6 +187,12 @@ def test_auto_takes_the_accelerator_that_is_there(tmp_path: Path, inventory: Inv
     assert (origin.layer, origin.shadowed[0].value) == ("resolved", "auto")
 
 
+@pytest.mark.parametrize("inventory", [LOCAL, WITH_GPU])
+def test_tf32_may_be_allowed_wherever_auto_leads(tmp_path: Path, inventory: Inventory) -> None:
+    run = resolved(tmp_path, SMALL, "accelerator=auto", "allow_tf32=true", inventory=inventory).run
+    assert run.payload.model.allow_tf32
+
+
 def test_the_cpu_is_used_unless_something_else_is_asked_for(tmp_path: Path) -> None:
     assert resolved(tmp_path, SMALL, inventory=WITH_GPU).run.payload.execution_config.accelerator == "cpu"
 

@@ -180,6 +180,11 @@ class TestProblems:
             ({"gridsize": 2, "n_subsample": 3}, "model.gridsize"),
             ({"n_subsample": 2001}, "data.n_subsample"),
             ({"stage_epochs": [3, 2]}, "training.stage_epochs"),
+            ({"allow_tf32": True}, "model.allow_tf32"),
+            ({"allow_tf32": True, "accelerator": "cpu"}, "model.allow_tf32"),
+            ({"lr_warmup_epochs": 0.5}, "training.lr_warmup_epochs"),
+            ({"lr_warmup_fraction": 0.1, "scheduler": "MultiStage"}, "training.lr_warmup_fraction"),
+            ({"validate_every": 51, "checkpoint_monitor_metric": "train_loss"}, "training.validate_every"),
         ],
     )
     def test_values_that_are_legal_alone_but_not_together_are_refused(
@@ -187,7 +192,20 @@ class TestProblems:
     ) -> None:
         assert set(problems_of(overrides)) == {key}
 
-    @pytest.mark.parametrize("overrides", [{"middle_trim": 64}, {"gridsize": 2, "neighbor_count": 3}])
+    @pytest.mark.parametrize(
+        "overrides",
+        [
+            {"middle_trim": 64},
+            {"gridsize": 2, "neighbor_count": 3},
+            {"allow_tf32": True, "accelerator": "auto"},
+            {"allow_tf32": True, "accelerator": "cuda"},
+            {"allow_tf32": False, "accelerator": "cpu"},
+            {"lr_warmup_epochs": 0.5, "scheduler": "WarmupCosine"},
+            {"lr_warmup_epochs": 0.0, "lr_warmup_fraction": 0.0, "scheduler": "Exponential"},
+            {"validate_every": 50, "checkpoint_monitor_metric": "train_loss"},
+            {"validate_every": 51, "validation_fraction": 0.0},
+        ],
+    )
     def test_the_last_legal_value_is_taken(self, overrides: dict[str, Any]) -> None:
         applied = train(overrides).overrides_applied
         assert {name: applied[name] for name in overrides} == overrides
