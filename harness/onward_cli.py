@@ -101,8 +101,9 @@ def refine_command(
 ) -> ExitCode:
     """Refine the image of RUN by the physics alone, in a run folder of its own; nothing is trained.
 
-    Options stand in the spec's block `products: {refine: {...}}`, or are given with `--set`, such as
-    `--set products.refine.passes=40`. The network's image stays as it is, and is kept beside the refined one.
+    Options are given with `--set`, such as `--set products.refine.passes=40`. What is not given is as RUN was
+    told, by `--set` or by its spec's block `products: {refine: {...}}`. The network's image stays as it is,
+    and is kept beside the refined one.
     """
     from harness.lookup import find_run
     from harness.placing import executor_for_run

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from harness.adapted import with_image
 from harness.compare import Found
@@ -16,9 +16,12 @@ from harness.resolve import refinement_of
 from harness.resolved import IMAGE, REFINE
 from harness.run import Finished, Job, run
 from harness.run_sources import ImageSource
-from harness.spec import read_spec
+from harness.spec import SET_OPTION, read_spec, show_source, spec_of_options
+from harness.spec_rules import refine_problems
 from harness.store import SPEC, file_digest
+from ptycho_torch.layers import Origin, Value
 from ptycho_torch.payloads import TrainingPayload
+from ptycho_torch.refine_config import RefineConfig
 
 if TYPE_CHECKING:
     from harness.executors.base import Executor
@@ -45,7 +48,8 @@ def refine_run(
     recorded
         The run. Not one of its files is changed.
     sets
-        ``products.refine.key=value``, over the block in its spec, over the defaults.
+        ``products.refine.key=value``, over those that the run was given, over the block in its spec, over the
+        defaults.
     executor, runs_dir, root, look
         As in :func:`harness.run.run`.
     found
@@ -72,14 +76,9 @@ def refine_run(
     image = path / _NETWORK_IMAGE
     if not image.is_file():
         raise UserError(f"{path.name} is {recorded.manifest.status} and has no {_NETWORK_IMAGE} to refine")
-    spec = read_spec(path / SPEC, sets)
-    if foreign := sorted(key for key in spec.sets if not key.startswith(f"{REFINE}.")):
-        raise UserError(f"--set {foreign[0]} is no option of the refinement: they begin with {REFINE}.")
-    if spec.problems:
-        raise SpecError(spec.problems)
+    options, values, origins = _options(recorded, sets)
     digest = recorded.manifest.manifest_digest
     source = ImageSource(image.name, file_digest(image), image.stat().st_size, path.name, digest)
-    options, values, origins = refinement_of(spec)
     here = with_image(recorded.resolved, executor)
     resolved = dataclasses.replace(
         here,
@@ -91,3 +90,23 @@ def refine_run(
     inputs = {role: str(place.path) for role, place in found.items()} | {IMAGE: str(image.resolve())}
     job = Job(resolved, recorded.manifest.spec, inputs, RepeatedRun("refine", path.name, digest))
     return run(job, executor, runs_dir, root=root, look=look)
+
+
+def _options(
+    recorded: Recorded, sets: Sequence[str]
+) -> tuple[RefineConfig, dict[str, Any], dict[str, Origin]]:
+    """Return what is given now, over what the run was given with ``--set``, over what stands in its spec."""
+    written = read_spec(recorded.path / SPEC).written
+    earlier = {
+        key: Value(recorded.resolved.own_values[key], note=f"as in {recorded.path.name}")
+        for key, origin in recorded.resolved.own_origins.items()
+        if key.startswith(f"{REFINE}.")
+        and origin.layer == "explicit override"
+        and (origin.place is None or origin.place.file == SET_OPTION)
+    }
+    spec = spec_of_options(SPEC, recorded.manifest.spec, {**written, **earlier}, sets, None)
+    if foreign := sorted(key for key in spec.sets if not key.startswith(f"{REFINE}.")):
+        raise UserError(f"--set {foreign[0]} is no option of the refinement: they begin with {REFINE}.")
+    if problems := [*spec.problems, *(show_source(spec, one) for one in refine_problems(spec))]:
+        raise SpecError(problems)
+    return refinement_of(spec.sets, earlier, written)

@@ -136,10 +136,12 @@ def resolved_run(
     )
 
 
-def refinement_of(spec: RunSpec) -> tuple[RefineConfig, dict[str, Any], dict[str, Origin]]:
-    """Return how a spec's image is refined, by default too, with values and origins."""
+def refinement_of(
+    *layers: Mapping[str, Value],
+) -> tuple[RefineConfig, dict[str, Any], dict[str, Origin]]:
+    """Return how an image is refined, by the first of the layers and by default, with values and origins."""
     defaults = {f"{REFINE}.{one.name}": Value(one.default) for one in dataclasses.fields(RefineConfig)}
-    given = [{key: one[key] for key in defaults if key in one} for one in (spec.sets, spec.written)]
+    given = [{key: one[key] for key in defaults if key in one} for one in layers]
     own = merge([*(Layer("explicit override", one) for one in given), Layer("entry point", defaults)])
     return _block(own, REFINE, RefineConfig), dict(own.values), _without_folders(own.origins)
 

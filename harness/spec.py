@@ -17,7 +17,15 @@ if TYPE_CHECKING:
     from harness.yaml_nodes import MappingNode
     from ptycho_torch.layers import Place, Value
 
-__all__ = ["RunSpec", "is_from_option", "load_spec", "read_spec", "show_source", "spec_of_options"]
+__all__ = [
+    "SET_OPTION",
+    "RunSpec",
+    "is_from_option",
+    "load_spec",
+    "read_spec",
+    "show_source",
+    "spec_of_options",
+]
 
 SET_OPTION, DEVICE_OPTION = "--set", "--device"
 """What stands for the file in the place of an override; its line is the option's number."""

@@ -11,7 +11,7 @@ from ptycho_torch.layers import Place
 if TYPE_CHECKING:
     from harness.spec import RunSpec
 
-__all__ = ["rule_problems"]
+__all__ = ["refine_problems", "rule_problems"]
 
 _REFINE = "products.refine"
 
@@ -51,7 +51,7 @@ def _contradictions(spec: RunSpec) -> list[Problem]:
     if spec.get("products.pictures") is True and spec.get("products.reconstruction") is False:
         sentence = "is true, but there is nothing to draw without products.reconstruction: set that to true"
         problems.append(Problem(sentence, spec.place("products.pictures"), "products.pictures"))
-    problems += _refine_problems(spec)
+    problems += refine_problems(spec)
     is_deterministic = spec.get("execution.deterministic", True)
     if is_deterministic is False and spec.get("exactness.profile", "auto") != "auto":
         sentence = "promises equal bits, but execution.deterministic is false: drop one of the two"
@@ -59,7 +59,8 @@ def _contradictions(spec: RunSpec) -> list[Problem]:
     return problems
 
 
-def _refine_problems(spec: RunSpec) -> list[Problem]:
+def refine_problems(spec: RunSpec) -> list[Problem]:
+    """Find what contradicts itself in how an image is refined."""
     problems = []
     if spec.get(f"{_REFINE}.modes", 1) > 1 and not spec.get(f"{_REFINE}.probe", False):
         sentence = "needs a probe that is refined: set products.refine.probe to true"

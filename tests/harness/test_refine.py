@@ -14,6 +14,7 @@ from harness.recorded import AlteredError, RefusedError, load, locate_data
 from harness.refine import refine_run
 from harness.repeat import repeat
 from harness.run import Finished
+from harness.soundness import contradictions
 from harness.store import file_digest
 from harness.verdict import judge
 from tests.harness.conftest import Bench, write_scan
@@ -69,6 +70,39 @@ def test_options_come_from_the_command_line_over_the_spec_over_the_defaults(benc
     assert found["batches"].place is not None
     assert found["batches"].place.startswith("spec.yaml:5:")
     assert found["gradient"].source == "entry point"
+
+
+def test_options_that_the_run_was_given_count_where_none_is_given_now(bench: Bench) -> None:
+    bench.spec.write_text(bench.spec.read_text() + "products: {refine: {passes: 6, batches: 5}}\n")
+    told = ("passes=7", "probe=true", "modes=2")
+    first = bench.run("image", *(f"products.refine.{one}" for one in told))
+    second = refined(bench, first.path, "products.refine.modes=3")
+    third = refined(bench, second.path, "products.refine.batches=4")
+    leaves = [
+        {name: one.manifest.resolved[f"products.refine.{name}"] for name in ("passes", "modes", "batches")}
+        for one in (second, third)
+    ]
+    values = [{name: leaf.value for name, leaf in one.items()} for one in leaves]
+    assert values == [{"passes": 7, "modes": 3, "batches": 5}, {"passes": 7, "modes": 3, "batches": 4}]
+    passes = leaves[0]["passes"]
+    assert (passes.source, passes.note) == ("explicit override", f"as in {first.path.name}")
+    assert passes.shadowed[0].value == 6
+    assert leaves[0]["modes"].shadowed[0].value == 2
+    for one in (second, third):
+        assert contradictions(load(one.path)) == ()
+
+
+def test_an_option_that_contradicts_one_the_run_was_given_is_refused(bench: Bench) -> None:
+    first = bench.run("image", "products.refine.probe=true", "products.refine.modes=2")
+    with pytest.raises(SpecError, match="modes: needs a probe that is refined"):
+        refined(bench, first.path, "products.refine.probe=false")
+
+
+def test_a_run_whose_spec_was_completed_by_an_option_is_refined(bench: Bench) -> None:
+    text = bench.spec.read_text()
+    bench.spec.write_text(text.replace("n_groups: 10, ", ""))
+    first = bench.run("image", "training.n_groups=10")
+    assert refined(bench, first.path).manifest.status == "completed"
 
 
 def test_a_rerun_finds_the_image_where_the_refined_run_is_gone(bench: Bench) -> None:
