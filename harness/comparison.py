@@ -11,7 +11,7 @@ from harness.manifest import Manifest
 from harness.suspects import input_differences, known_answers_that_differ, scan_differences
 from harness.verdict import CONDITIONS, differing
 from harness.verification import damage_of, parting_of, verdict_on
-from ptycho_torch.trace import TRACE
+from ptycho_torch.trace import TRACE, batch_in_words
 
 __all__ = ["Comparison", "compare_runs", "parting_sentence"]
 
@@ -119,8 +119,8 @@ def parting_sentence(first: Path, second: Path) -> str | None:
     if parting is None:
         return None
     return (
-        f"the trainings part at step {parting.step + 1} (epoch {parting.epoch}, batch {parting.batch}): "
-        f"{parting.kind} {parting.first} -> {parting.second}; "
+        f"the trainings part at {batch_in_words(parting.step, parting.epoch, parting.batch)}: "
+        f"{parting.kind} {parting.told}; "
         f"all weights are known to be the same after step {parting.agreed_step}"
     )
 

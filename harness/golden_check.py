@@ -160,7 +160,7 @@ def moved(was: Golden, now: Golden) -> Iterator[str]:
     """Say what moved between two goldens, old to new: facts and figures, then tensors."""
     verdict = _against(was, now)
     if verdict.parting is not None:
-        yield f"{verdict.headline}: {verdict.parting.first} -> {verdict.parting.second}"
+        yield f"{verdict.headline}: {verdict.parting.told}"
     yield from verdict.sentences
     for name in facts_that_differ(was.tensors, now.tensors):
         yield f"tensor {name}: {was.tensors.get(name, 'absent')} -> {now.tensors.get(name, 'absent')}"

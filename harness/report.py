@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from harness.errors import UserError
 from harness.outcome import plain
 from harness.screen import duration
+from ptycho_torch.trace import batch_in_words
 
 if TYPE_CHECKING:
     from harness.bisection import Bisection
@@ -175,16 +176,15 @@ def bisection_lines(found: Bisection) -> Iterator[str]:
     """Say where two runs part, in which tensor, how that is known, and what may be the cause."""
     if found.unproven:
         yield found.unproven
-    if found.parting is None or found.step is None:
+    if found.parting is None or found.step is None or found.epoch is None or found.batch is None:
         yield _sameness(found)
     else:
         more = f", and {len(found.tensors) - 1} more tensors there" if len(found.tensors) > 1 else ""
         yield (
-            f"the runs part at step {found.step + 1} (epoch {found.epoch}, batch {found.batch}): "
-            f"{found.tensor}{more}"
+            f"the runs part at {batch_in_words(found.step, found.epoch, found.batch)}: {found.tensor}{more}"
         )
         yield f"  the traces part at line {found.parting.line + 1}: {found.parting.kind} " + (
-            f"{found.parting.first} -> {found.parting.second}; all weights are known to be the same "
+            f"{found.parting.told}; all weights are known to be the same "
             f"after step {found.parting.agreed_step}"
         )
     for name, one in found.replays.items():

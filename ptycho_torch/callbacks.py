@@ -117,7 +117,7 @@ class MetricsFile(Callback):
         self._append((trainer.current_epoch, trainer.global_step, repr(self._learning_rate), *losses))
         if not math.isfinite(metrics["train_loss"]):
             raise TrainingDivergedError(
-                f"the training loss is {metrics['train_loss']} after epoch {trainer.current_epoch}: "
+                f"the training loss is {metrics['train_loss']} after epoch {trainer.current_epoch + 1}: "
                 "try a lower execution.learning_rate or set execution.gradient_clip_val"
             )
 

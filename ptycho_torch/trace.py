@@ -12,7 +12,16 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-__all__ = ["TRACE", "Parting", "TraceLine", "find_parting", "pack_sums", "read_trace", "state_before"]
+__all__ = [
+    "TRACE",
+    "Parting",
+    "TraceLine",
+    "batch_in_words",
+    "find_parting",
+    "pack_sums",
+    "read_trace",
+    "state_before",
+]
 
 TRACE = "trace.jsonl"
 
@@ -74,7 +83,7 @@ class Parting:
     line
         Index of the line.
     step, epoch, batch
-        Optimizer steps done before that batch, and which batch it is.
+        Optimizer steps done before that batch, and which batch it is, from zero.
     kind
         What differs first, in the order in which a step computes it: ``before/`` and the name of a weight or
         optimizer slot, ``data``, ``loss``, ``gradient``, ``rate``, ``weights``, a tensor, or ``length``
@@ -94,10 +103,32 @@ class Parting:
     second: str
     agreed_step: int
 
+    @property
+    def told(self) -> str:
+        """Both values in words; numbers of epochs and batches count from one, as they do for a person."""
+        values = self.first, self.second
+        if self.kind in _NUMBERS:
+            values = str(int(self.first) + 1), str(int(self.second) + 1)
+        return " -> ".join(values)
 
-_WHOLE = ("step", "epoch", "batch")
+
+_NUMBERS = ("epoch", "batch")
+_WHOLE = ("step", *_NUMBERS)
 _ALWAYS = ("data", "loss")
 _COMPUTED = ("epoch", "batch", "data", "loss", "gradient", "rate", "weights")
+
+
+def batch_in_words(step: int, epoch: int, batch: int) -> str:
+    """Name a batch to a person, who counts from one: ``step 2 (epoch 1, batch 2)``.
+
+    Parameters
+    ----------
+    step
+        Optimizer steps done before it.
+    epoch, batch
+        Its numbers in the trace, from zero.
+    """
+    return f"step {step + 1} (epoch {epoch + 1}, batch {batch + 1})"
 
 
 def pack_sums(sums: Sequence[int]) -> str:

@@ -167,6 +167,8 @@ def test_a_training_that_goes_on_longer_parts_at_its_first_further_batch(manifes
     short = dataclasses.replace(side(manifest, "a"), lines=LINES[:2])
     found: Bisection = bisect_runs(short, side(manifest, "b"), shows({})[0])
     assert (found.tensor, found.step, found.batch) == ("length", 2, 2)
+    first, *_ = bisection_lines(found)
+    assert first == "the runs part at step 3 (epoch 1, batch 3): length"
 
 
 def bisected(*paths: Path) -> Bisection:

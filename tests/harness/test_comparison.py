@@ -94,7 +94,7 @@ def test_the_first_step_where_two_trainings_part_is_named(tmp_path: Path) -> Non
     write_trace(tmp_path / "b", ["0x1p+0", "0x1.8p-1", "0x1p-3"])
     sentence = parting_sentence(tmp_path / "a", tmp_path / "b")
     assert sentence is not None
-    assert sentence.startswith("the trainings part at step 2 (epoch 0, batch 1): loss 0x1p-1 -> 0x1.8p-1")
+    assert sentence.startswith("the trainings part at step 2 (epoch 1, batch 2): loss 0x1p-1 -> 0x1.8p-1")
     assert parting_sentence(tmp_path / "a", tmp_path / "a") is None
     assert parting_sentence(tmp_path / "a", tmp_path) is None
 
@@ -111,7 +111,7 @@ def test_the_command_line_names_value_step_and_results(tmp_path: Path) -> None:
         "execution.learning_rate 0.001 (one.yaml:12:" in answer.stdout
         or "learning_rate 0.001" in answer.stdout
     )
-    assert "the trainings part at step 1 (epoch 0, batch 0): rate" in answer.stdout
+    assert "the trainings part at step 1 (epoch 1, batch 1): rate" in answer.stdout
     told = json.loads(harness("compare", "--json", paths[0], paths[0], runs=tmp_path).stdout)
     assert told["is_bitwise"] is True
     assert told["inputs"] == []

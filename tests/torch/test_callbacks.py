@@ -67,7 +67,7 @@ def rows(path: Path) -> list[list[str]]:
 
 def test_a_loss_that_is_no_number_ends_the_run_once_its_line_is_written(tmp_path: Path) -> None:
     path = tmp_path / "metrics.csv"
-    with pytest.raises(TrainingDivergedError, match=r"is nan after epoch 1.*learning_rate"):
+    with pytest.raises(TrainingDivergedError, match=r"is nan after epoch 2.*learning_rate"):
         fit(tmp_path, [1.0, math.nan, 1.0], MetricsFile(path))
     assert [row[3] for row in rows(path)[1:]] == ["1.0", "nan"]
 

@@ -12,7 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ptycho_torch.readers import Scan
-from ptycho_torch.trace import TraceLine, find_parting, pack_sums, read_trace, state_before
+from ptycho_torch.trace import (
+    TraceLine,
+    batch_in_words,
+    find_parting,
+    pack_sums,
+    read_trace,
+    state_before,
+)
 from ptycho_torch.tracing import tensor_sums
 from ptycho_torch.training import TrainingResult
 from tests.torch.small_training import MakePayload, fit
@@ -97,6 +104,16 @@ def test_a_tensor_is_named_and_the_last_agreement_of_all_weights() -> None:
     parting = find_parting(LINES, other)
     assert parting is not None
     assert (parting.kind, parting.first, parting.second, parting.agreed_step) == ("y", "2", "other", 2)
+
+
+@pytest.mark.parametrize(("kind", "told"), [("epoch", "1 -> 2"), ("batch", "2 -> 3"), ("data", "b -> c")])
+def test_a_person_is_told_numbers_of_epochs_and_batches_from_one(kind: str, told: str) -> None:
+    line = LINES[1]
+    changed = {"data": "c"} if kind == "data" else {kind: getattr(line, kind) + 1}
+    parting = find_parting(LINES, [LINES[0], dataclasses.replace(line, **changed), LINES[2]])
+    assert parting is not None
+    assert (parting.kind, parting.told) == (kind, told)
+    assert batch_in_words(parting.step, parting.epoch, parting.batch) == "step 2 (epoch 1, batch 2)"
 
 
 def test_the_end_of_one_trace_is_a_parting_and_equal_traces_have_none() -> None:
