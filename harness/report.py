@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import math
 import shlex
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from harness.comparison import Comparison
     from harness.plan import Plan
     from harness.resolved import ResolvedRun
+    from ptycho_torch.config import PyTorchExecutionConfig, TrainingConfig
 
 __all__ = [
     "as_json",
@@ -73,6 +75,9 @@ def plan_lines(plan: Plan, resolved: ResolvedRun, inputs: Mapping[str, str]) -> 
 
     def rows() -> Iterator[tuple[str, str]]:
         yield "name", resolved.name
+        yield "steps", _steps(training, execution)
+        yield "time", f"about {duration(estimate.wall_seconds)} ({estimate.cpu_seconds:.0f} CPU-seconds)"
+        yield "memory", f"about {estimate.memory_gb:.1f} GB"
         for role, source in sorted(resolved.sources.items()):
             where = f", {inputs[role]}" if role in inputs else ""
             yield role, f"{source.name}{where}"
@@ -101,10 +106,14 @@ def plan_lines(plan: Plan, resolved: ResolvedRun, inputs: Mapping[str, str]) -> 
         yield "command", shlex.join(plan.argv)
         for number, (name, value) in enumerate(sorted(plan.environment.items())):
             yield "" if number else "environment", f"{name}={shlex.quote(value)}"
-        yield "time", f"about {duration(estimate.wall_seconds)} ({estimate.cpu_seconds:.0f} CPU-seconds)"
-        yield "memory", f"about {estimate.memory_gb:.1f} GB"
 
     yield from table(rows())
+
+
+def _steps(training: TrainingConfig, execution: PyTorchExecutionConfig) -> str:
+    batches = math.ceil(training.n_groups / training.batch_size)
+    an_epoch = math.ceil(batches / execution.accum_steps)
+    return f"{training.epochs * an_epoch} of the optimizer, {an_epoch} an epoch"
 
 
 def _chosen(resolved: ResolvedRun, key: str | None) -> dict[str, tuple[Any, Any]]:

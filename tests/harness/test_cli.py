@@ -82,6 +82,18 @@ def test_a_position_convention_that_nobody_stated_is_noted_and_one_that_was_is_n
     assert "positions" not in capsys.readouterr().err
 
 
+def test_plan_says_first_how_many_steps_how_long_and_how_much_memory(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = ("n_groups=7", "batch_size=2", "epochs=3", "execution.accum_steps=3")
+    assert harness(bench, "plan", str(bench.spec), *(part for one in given for part in ("--set", one))) == 0
+    labels, steps = zip(
+        *(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()[:4]), strict=True
+    )
+    assert labels == ("name", "steps", "time", "memory")
+    assert steps[1] == "6 of the optimizer, 2 an epoch"
+
+
 def test_plan_as_json_is_json(bench: Bench, capsys: pytest.CaptureFixture[str]) -> None:
     assert harness(bench, "plan", str(bench.spec), "--json", "--set", "epochs=7") == 0
     planned = json.loads(capsys.readouterr().out)
