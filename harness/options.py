@@ -51,7 +51,11 @@ data_dir_option: Callable[[Any], Any] = click.option(
     help="Folder to look for data in; may be given several times. HARNESS_DATA adds more.",
 )
 set_option: Callable[[Any], Any] = click.option(
-    "--set", "sets", multiple=True, metavar="KEY=VALUE", help="Override a value of the spec."
+    "--set",
+    "sets",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Override a value of the spec; a field's bare name will do where one block alone has it.",
 )
 device_option: Callable[[Any], Any] = click.option(
     "--device", metavar="cpu|cuda[:COUNT]", help="Short for the accelerator and how many devices, not which."

@@ -297,7 +297,9 @@ def _read_device(device: str | None, given: SpecReader) -> None:
         return
     match = re.fullmatch("(cpu|cuda)(?::([0-9]{1,4}))?", device)
     if match is None:
-        raise UserError(f"--device is {device!r}: write cpu, cuda, or cuda:2 for two devices")
+        raise UserError(
+            f"--device is {device!r}: write cpu or cuda; behind a colon stands how many, not which"
+        )
     values = {"execution.accelerator": Value(match[1], Place(DEVICE_OPTION, 1, 1))}
     if match[2]:
         values["execution.n_devices"] = Value(int(match[2]), Place(DEVICE_OPTION, 1, match.start(2) + 1))

@@ -57,6 +57,7 @@ def test_an_override_is_read_as_yaml(tmp_path: Path, option: str, key: str, valu
     ("option", "sentence"),
     [
         ("n_groups", "write --set key=value"),
+        ("passes=3", "'passes' does not belong at the top of a spec: move it to the block products.refine"),
         ("=3", "write --set key=value"),
         ("n_groups=no", "--set:1:10 training.n_groups: must be a whole number"),
         ("n_groop=3", "there is no key 'n_groop'"),
