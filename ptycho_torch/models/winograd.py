@@ -16,21 +16,22 @@ Lavin and Gray, arXiv:1509.09308 (2015), section 4.3: F(4x4, 3x3).
 from __future__ import annotations
 
 import functools
-import itertools
 import os
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 __all__ = ["TiledConvolution"]
 
 TILE = 4
 WINDOW = 6
+RIM = WINDOW - TILE
 PLANES = WINDOW * WINDOW
 CONSTANT_PLANE = WINDOW + 1
 """The plane that adds to all pixels of an output tile alike: the bias belongs there, and its gradient."""
@@ -56,23 +57,6 @@ _OF_INPUT = (
 )
 _OF_WEIGHT = ((6, 0, 0), (-4, -4, -4), (-4, 4, -4), (1, 2, 4), (1, -2, 4), (0, 0, 24))
 _TO_OUTPUT = ((1, 1, 1, 1, 1, 0), (0, 1, -1, 2, -2, 0), (0, 1, 1, 4, 4, 0), (0, 1, -1, 8, -8, 1))
-
-
-class _Lines(NamedTuple):
-    """Lines of pixels, and in which tiles along that direction."""
-
-    lines: slice
-    tiles: slice
-
-
-_ALONG = (
-    (_Lines(slice(1, -1), slice(None)), _Lines(slice(None), slice(None))),
-    (_Lines(slice(0, 1), slice(1, None)), _Lines(slice(-1, None), slice(None, -1))),
-    (_Lines(slice(-1, None), slice(None, -1)), _Lines(slice(0, 1), slice(1, None))),
-)
-"""Which lines of a window are which of a tile: of its own first, then of the one before and the one after."""
-
-_OVERLAPS = tuple(itertools.product(_ALONG, _ALONG))
 
 
 def _in_both_directions(one: tuple[tuple[int, ...], ...], divisor: int = 1) -> dict[torch.dtype, Tensor]:
@@ -190,31 +174,24 @@ def _weight_of_planes(planes: Tensor) -> Tensor:
 
 def _windows(image: Tensor) -> Tensor:
     """Take from an image [B, F, H, W] the window around every tile: [36, T, F]."""
-    tiles = _by_tile(image)
-    windows = tiles.new_empty(WINDOW, WINDOW, *tiles.shape[2:])
-    for edge in (
-        windows[0, :, :, 0],
-        windows[-1, :, :, -1],
-        windows[:, 0, :, :, 0],
-        windows[:, -1, :, :, -1],
-    ):
-        edge.zero_()
-    for (rows, of_rows), (columns, of_columns) in _OVERLAPS:
-        _part(windows, rows, columns).copy_(_part(tiles, of_rows, of_columns))
-    return windows.flatten(0, 1).flatten(1, -2)
+    pixels = F.pad(image.permute(0, 2, 3, 1), (0, 0, 1, 1, 1, 1))
+    windows = pixels.unfold(1, WINDOW, TILE).unfold(2, WINDOW, TILE)
+    return windows.permute(4, 5, 0, 1, 2, 3).reshape(PLANES, -1, image.shape[1])
 
 
 def _add_windows(windows: Tensor, image: Tensor) -> None:
     """Fill an image with windows, which add up where they overlap: the adjoint of :func:`_windows`."""
-    tiles = _by_tile(image)
-    windows = windows.view(WINDOW, WINDOW, *tiles.shape[2:])
-    for number, ((rows, of_rows), (columns, of_columns)) in enumerate(_OVERLAPS):
-        into, part = _part(tiles, of_rows, of_columns), _part(windows, rows, columns)
-        into.copy_(part) if number == 0 else into.add_(part)
-
-
-def _part(lines: Tensor, rows: _Lines, columns: _Lines) -> Tensor:
-    return lines[rows.lines, columns.lines, :, rows.tiles, columns.tiles]
+    batch, channels, height, width = image.shape
+    down, across = height // TILE, width // TILE
+    parts = windows.view(WINDOW, WINDOW, batch, down, across, channels).permute(2, 3, 0, 4, 1, 5)
+    # A window is a tile of an image that begins one pixel earlier, and the first lines of the next tiles.
+    pixels = windows.new_zeros(batch, down + 1, TILE, across + 1, TILE, channels)
+    pixels[:, :-1, :, :-1] = parts[:, :, :TILE, :, :TILE]
+    pixels[:, 1:, :RIM, :-1] += parts[:, :, TILE:, :, :TILE]
+    pixels[:, :-1, :, 1:, :RIM] += parts[:, :, :TILE, :, TILE:]
+    pixels[:, 1:, :RIM, 1:, :RIM] += parts[:, :, TILE:, :, TILE:]
+    whole = pixels.view(batch, height + TILE, width + TILE, channels)
+    image.permute(0, 2, 3, 1).copy_(whole[:, 1 : height + 1, 1 : width + 1])
 
 
 def _tiles(image: Tensor) -> Tensor:
