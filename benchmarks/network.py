@@ -1,10 +1,13 @@
 """Quality against CPU-seconds of the network alone: phase SSIM of trainings of several lengths and seeds.
 
     python -m benchmarks.network SCAN --runs-dir FOLDER [--epochs 3 8 16 32] [--seeds 1 2 3] [--set KEY=VALUE]
+                                      [--init-from RUN]
 
 Runs the spec that ``harness new`` writes for the scan, of which the truth must be known. Every length is a
-training of its own with its own warm-up and cosine. Takes what FOLDER holds already, and prints one table;
-``benchmarks.quality --network FOLDER`` draws it.
+training of its own with its own warm-up and cosine. With ``--init-from`` each begins with the weights of
+that run; what ``harness reconstruct`` put into FOLDER counts as such a training of no length. Takes what
+FOLDER holds already, and prints one table; ``benchmarks.quality --network FOLDER`` draws it, and
+``--transfer FOLDER`` that of another scan.
 """
 
 from __future__ import annotations
@@ -22,44 +25,57 @@ from harness.manifest import Manifest, read_manifest
 from harness.store import MANIFEST
 
 ENDED = ("completed", "collapsed")
+CHANCE, TRAINED = "chance", "trained"
+"""What a training starts from: weights drawn by its seed, or those of another training (``init_from``)."""
 
 
 @dataclass(frozen=True)
 class Training:
-    """One training: its length and seed, processor time of the training alone, and what came of it."""
+    """One training: its start, length and seed, processor time of the training alone, and what came of it."""
 
+    start: str
     epochs: int
     seed: int
     cpu_seconds: float
     status: str
     phase_ssim: float
     phase_correlation: float
-    explained: float
+    explained: float | None
+    folder: Path
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """What tells it from the others of a folder."""
+        return self.start, self.epochs, self.seed
 
     def __str__(self) -> str:
         return (
-            f"| {self.epochs} | {self.seed} | {self.cpu_seconds:.0f} | {self.phase_ssim:.3f} | "
-            f"{self.phase_correlation:.3f} | {self.explained:.2f} | {self.status} |"
+            f"| {self.start} | {self.epochs} | {self.seed} | {self.cpu_seconds:.0f} | "
+            f"{self.phase_ssim:.3f} | {self.phase_correlation:.3f} | "
+            f"{'' if self.explained is None else format(self.explained, '.2f')} | {self.status} |"
         )
 
 
 def trainings(runs_dir: Path) -> list[Training]:
-    """Return the trainings that a folder holds, by length and seed."""
-    kept = [read_manifest(path) for path in run_folders(runs_dir) if (path / MANIFEST).is_file()]
-    ended = [_training(one) for one in kept if one.status in ENDED]
-    return sorted(ended, key=lambda one: (one.epochs, one.seed))
+    """Return the trainings that a folder holds, by start, length and seed."""
+    kept = [path for path in run_folders(runs_dir) if (path / MANIFEST).is_file()]
+    ended = [_training(path, one) for path in kept if (one := read_manifest(path)).status in ENDED]
+    return sorted(ended, key=lambda one: one.key)
 
 
-def _training(manifest: Manifest) -> Training:
-    figures = manifest.metrics
+def _training(folder: Path, manifest: Manifest) -> Training:
+    figures, untouched = manifest.metrics, any(one.role == "model" for one in manifest.data)
+    begun = untouched or manifest.resolved["init_from"].value is not None
     return Training(
-        epochs=int(figures["epochs"]),
+        start=TRAINED if begun else CHANCE,
+        epochs=0 if untouched else int(figures["epochs"]),
         seed=manifest.seeds["seed"],
-        cpu_seconds=manifest.timings["training_cpu_seconds"],
+        cpu_seconds=0.0 if untouched else manifest.timings["training_cpu_seconds"],
         status=manifest.status,
         phase_ssim=figures["phase_ssim"],
         phase_correlation=figures["phase_correlation"],
-        explained=figures["collapse_explained"],
+        explained=None if untouched else figures["collapse_explained"],
+        folder=folder,
     )
 
 
@@ -91,14 +107,17 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, nargs="+", default=[3, 8, 16, 32])
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--set", dest="sets", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--init-from", type=Path, metavar="RUN", help="start from the weights of this run")
     asked = parser.parse_args()
+    start = CHANCE if asked.init_from is None else TRAINED
+    own = [] if asked.init_from is None else [f"init_from={asked.init_from.resolve()}"]
     asked.runs_dir.mkdir(parents=True, exist_ok=True)
     for epochs in asked.epochs:
         for seed in asked.seeds:
-            if (epochs, seed) not in {(one.epochs, one.seed) for one in trainings(asked.runs_dir)}:
-                train(asked.scan.resolve(), epochs, seed, asked.runs_dir, asked.sets)
-    print("| epochs | seed | CPU-s of training | phase SSIM | phase correlation | explained | status |")
-    print("|---|---|---|---|---|---|---|")
+            if (start, epochs, seed) not in {one.key for one in trainings(asked.runs_dir)}:
+                train(asked.scan.resolve(), epochs, seed, asked.runs_dir, [*asked.sets, *own])
+    print("| start | epochs | seed | CPU-s training | phase SSIM | phase correlation | explained | status |")
+    print("|---|---|---|---|---|---|---|---|")
     for one in trainings(asked.runs_dir):
         print(one)
 
