@@ -2,9 +2,12 @@
 
 ``python -m benchmarks.quality --data-dir FOLDER [CASE ...]`` runs the named cases (all by default) under the
 environment of the ``portable`` profile, one thread, and prints one table. ``--image FILE`` starts each case
-from the network's image of a run (its ``products/reconstruction.npz``) besides. ``--plot FILE`` draws figure
-against time, beside what pty-chi's LSQML reached and, of ``leaves-1e9``, what the network alone reached in
-the runs of ``--network FOLDER`` (:mod:`benchmarks.network`), and the peer's.
+from the network's image of a run (its ``products/reconstruction.npz``) besides. ``--refine EPOCHS ...``
+starts ``leaves-1e9`` besides from the images of trainings of so many epochs, with the lowest seed, of those
+that ``--network FOLDER`` holds (:mod:`benchmarks.network`). ``--plot FILE`` draws figure against time
+(training included), beside what pty-chi's LSQML reached and, of ``leaves-1e9``, what the network alone
+reached in ``--network FOLDER``, and the peer's; ``--transfer FOLDER`` adds trainings on another scan, from
+weights drawn by chance and from trained ones (``init_from``).
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.network import Training, trainings
+from benchmarks.network import CHANCE, TRAINED, Training, trainings
 from ptycho_torch.profiles import environment
 
 if TYPE_CHECKING:
@@ -64,11 +67,25 @@ PEER_UNTIL, PEER_AT_MOST = 600.0, 0.005
 
 
 @dataclass(frozen=True)
+class Start:
+    """What a refinement starts from: a flat object, or the image of a network and the training behind it."""
+
+    name: str
+    image: Path | None = None
+    training: Training | None = None
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Those of the training, where it is known."""
+        return 0.0 if self.training is None else self.training.cpu_seconds
+
+
+@dataclass(frozen=True)
 class Row:
     """One refinement: what it started from, its passes, its CPU-seconds and what came of it."""
 
     case: str
-    start: str
+    start: Start
     passes: int
     cpu_seconds: float
     figures: Mapping[str, float]
@@ -77,7 +94,10 @@ class Row:
         cells = "  ".join(
             f"{self.figures[name]:7.4f}" if name in self.figures else "      -" for name in SHOWN
         )
-        return f"{self.case:<14}{self.start:<9}{self.passes:>6}  {self.cpu_seconds:>11.1f}  {cells}"
+        return (
+            f"{self.case:<14}{self.start.name:<11}{self.start.cpu_seconds:>8.1f}"
+            f"{self.passes:>8}  {self.cpu_seconds:>11.1f}  {cells}"
+        )
 
     @property
     def figure(self) -> float:
@@ -85,7 +105,7 @@ class Row:
         return self.figures["r_factor" if self.case.startswith("star") else "phase_ssim"]
 
 
-def measure(case: str, folder: Path, passes: int, image: Path | None) -> Row:
+def measure(case: str, folder: Path, passes: int, start: Start) -> Row:
     """Refine one case for so many passes."""
     import torch
 
@@ -100,7 +120,7 @@ def measure(case: str, folder: Path, passes: int, image: Path | None) -> Row:
     scan = read_scan(
         folder / name, format="tike" if "bz2" in name else "npz", positions=positions, units=units
     )
-    config = RefineConfig(passes=passes, start="flat" if image is None else "network", **options)
+    config = RefineConfig(passes=passes, start="flat" if start.image is None else "network", **options)
     began, spent = time.process_time(), []
 
     def note(one: Pass, total: int) -> None:
@@ -111,38 +131,54 @@ def measure(case: str, folder: Path, passes: int, image: Path | None) -> Row:
         config,
         counts_per_amplitude=1.0,
         seed=0,
-        network_image=b"" if image is None else image.read_bytes(),
+        network_image=b"" if start.image is None else start.image.read_bytes(),
         report=note,
     )
     found = {name: made.metrics[f"refined_{name}"] for name in SHOWN if f"refined_{name}" in made.metrics}
-    return Row(case, config.start, passes, spent[passes - 1], found)
+    return Row(case, start, passes, spent[passes - 1], found)
 
 
-def plot(rows: Sequence[Row], networks: Sequence[Training], file: Path) -> None:
-    """Draw every case's figure against the CPU-seconds that it took."""
+def plot(
+    rows: Sequence[Row], networks: Sequence[Training], transfers: Sequence[Training], file: Path
+) -> None:
+    """Draw every case's figure against the CPU-seconds that it took, and that of the transfers."""
     from matplotlib.figure import Figure
 
     cases = list(dict.fromkeys(row.case for row in rows))
-    sheet = Figure(figsize=(4.2 * len(cases), 3.6), layout="constrained")
+    sheets = len(cases) + bool(transfers)
+    sheet = Figure(figsize=(4.6 * sheets, 4.2), layout="constrained")
     for place, case in enumerate(cases):
-        axes = sheet.add_subplot(1, len(cases), place + 1)
-        for start in dict.fromkeys(row.start for row in rows if row.case == case):
-            points = sorted(
-                (row.cpu_seconds, row.figure) for row in rows if (row.case, row.start) == (case, start)
-            )
-            axes.plot(*zip(*points, strict=True), "o-", label=f"refined, {start} start")
+        axes = sheet.add_subplot(1, sheets, place + 1)
+        if networks and case == NETWORK_CASE:
+            _draw_networks(axes, networks)
+            axes.set_xscale("log")
+        _draw_refinements(axes, [row for row in rows if row.case == case])
         if case in LSQML:
             axes.plot(*zip(*LSQML[case], strict=True), "s--", color="grey", label="pty-chi, LSQML")
         else:
             axes.axhline(LSQML_ENDS_AT[case], linestyle="--", color="grey", label="pty-chi, LSQML, its end")
-        if networks and case == NETWORK_CASE:
-            _draw_networks(axes, networks)
-            axes.set_xscale("log")
-        axes.set(xlabel="CPU-seconds", title=case)
-        axes.set_ylabel("R-factor" if case.startswith("star") else "phase SSIM")
-        axes.grid(visible=True, alpha=0.3)
-        axes.legend(fontsize="small")
+        _finish(axes, case, "R-factor" if case.startswith("star") else "phase SSIM")
+    if transfers:
+        axes = sheet.add_subplot(1, sheets, sheets)
+        for start, label in ((CHANCE, "network alone"), (TRAINED, "network alone, init_from")):
+            made = [(one.cpu_seconds, one.phase_ssim) for one in transfers if one.start == start]
+            axes.plot(*zip(*made, strict=True), "o-", label=label)
+        axes.set_ylim(0)
+        _finish(axes, "another scan", "phase SSIM")
     sheet.savefig(file, dpi=110)
+
+
+def _finish(axes: Axes, title: str, figure: str) -> None:
+    axes.set(xlabel="CPU-seconds", title=title, ylabel=figure)
+    axes.grid(visible=True, alpha=0.3)
+    axes.legend(fontsize="small")
+
+
+def _draw_refinements(axes: Axes, rows: Sequence[Row]) -> None:
+    for start in dict.fromkeys(row.start for row in rows):
+        begun = [] if start.training is None else [(start.cpu_seconds, start.training.phase_ssim)]
+        made = sorted((start.cpu_seconds + row.cpu_seconds, row.figure) for row in rows if row.start == start)
+        axes.plot(*zip(*begun, *made, strict=True), ".-", label=f"{start.name}, then refined")
 
 
 def _draw_networks(axes: Axes, networks: Sequence[Training]) -> None:
@@ -160,6 +196,18 @@ def _draw_networks(axes: Axes, networks: Sequence[Training]) -> None:
     axes.hlines(PEER_AT_MOST, first, PEER_UNTIL, "black", "dashed", label="the peer's network, at most")
 
 
+def starts(case: str, image: Path | None, networks: Sequence[Training], epochs: Sequence[int]) -> list[Start]:
+    """Return what a case is refined from: a flat object, and what was named besides."""
+    found = [Start("flat")] if image is None else [Start("flat"), Start("network", image)]
+    if case != NETWORK_CASE:
+        return found
+    for length in epochs:
+        one = min((one for one in networks if one.epochs == length), key=lambda one: one.seed)
+        image = one.folder / "products" / "reconstruction.npz"
+        found.append(Start(f"{length} epochs", image, one))
+    return found
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(
@@ -170,7 +218,9 @@ def main() -> None:
     parser.add_argument("--passes", type=int, nargs="+", default=[20])
     parser.add_argument("--image", type=Path)
     parser.add_argument("--plot", type=Path)
-    parser.add_argument("--network", type=Path, help="runs of benchmarks.network, for the plot")
+    parser.add_argument("--network", type=Path, metavar="FOLDER", help="runs of benchmarks.network")
+    parser.add_argument("--refine", type=int, nargs="+", default=[], metavar="EPOCHS")
+    parser.add_argument("--transfer", type=Path, metavar="FOLDER", help="the same of another scan")
     given = parser.parse_args()
     if given.data_dir is None or (unknown := sorted(set(given.cases) - set(CASES))):
         parser.error(
@@ -184,15 +234,19 @@ def main() -> None:
         os.execve(
             sys.executable, [sys.executable, "-m", "benchmarks.quality", *sys.argv[1:]], os.environ | wanted
         )
-    print(f"{'case':<14}{'start':<9}{'passes':>6}  {'CPU-seconds':>11}  " + "  ".join(SHOWN), flush=True)
+    networks = [] if given.network is None else trainings(given.network)
+    if missing := set(given.refine) - {one.epochs for one in networks}:
+        parser.error(f"--network holds no training of {min(missing)} epochs to refine")
+    title = f"{'case':<14}{'start':<11}{'trained':>8}{'passes':>8}  {'CPU-seconds':>11}  "
+    print(title + "  ".join(SHOWN), flush=True)
     rows = []
     for case in given.cases:
         for passes in given.passes:
-            for image in {None, given.image}:
-                rows.append(measure(case, Path(given.data_dir), passes, image))
+            for start in starts(case, given.image, networks, given.refine):
+                rows.append(measure(case, Path(given.data_dir), passes, start))
                 print(rows[-1], flush=True)
     if given.plot is not None:
-        plot(rows, [] if given.network is None else trainings(given.network), given.plot)
+        plot(rows, networks, [] if given.transfer is None else trainings(given.transfer), given.plot)
 
 
 if __name__ == "__main__":
