@@ -136,9 +136,7 @@ def resolved_run(
     )
 
 
-def refinement_of(
-    *layers: Mapping[str, Value],
-) -> tuple[RefineConfig, dict[str, Any], dict[str, Origin]]:
+def refinement_of(*layers: Mapping[str, Value]) -> tuple[RefineConfig, dict[str, Any], dict[str, Origin]]:
     """Return how an image is refined, by the first of the layers and by default, with values and origins."""
     defaults = {f"{REFINE}.{one.name}": Value(one.default) for one in dataclasses.fields(RefineConfig)}
     given = [{key: one[key] for key in defaults if key in one} for one in layers]

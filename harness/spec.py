@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from harness.called import is_composed
 from harness.errors import Problem, SpecError, UserError
+from harness.spec_file import read_spec_file
 
 if TYPE_CHECKING:
     from harness.spec_check import SpecReader
@@ -150,7 +150,7 @@ def read_spec(path: str | Path, sets: Sequence[str] = (), device: str | None = N
     """
     from harness.yaml_loader import split_lines, with_source_lines
 
-    raw = _read_bytes(Path(path))
+    raw = read_spec_file(Path(path))
     root, problems = _load_root(raw, str(path))
     from harness.spec_check import SpecReader  # the text is YAML, so it is worth loading what judges it
     from harness.spec_rules import rule_problems
@@ -220,29 +220,6 @@ def show_source(spec: RunSpec, problem: Problem) -> Problem:
 def is_from_option(problem: Problem) -> bool:
     """Whether a problem is of a value that was given on the command line."""
     return problem.place is not None and problem.place.file in {SET_OPTION, DEVICE_OPTION}
-
-
-def _specs_near(folder: Path) -> Iterator[Path]:
-    for pattern in ("*.yaml", "runs/*.yaml"):
-        yield from (path for path in folder.glob(pattern) if not path.name.startswith("."))
-
-
-def _read_bytes(path: Path) -> bytes:
-    from harness.yaml_loader import MAX_BYTES
-
-    if not path.exists():
-        near = sorted(str(p.relative_to(path.parent)) for p in _specs_near(path.parent))
-        there = f" (specs there: {', '.join(near[:8])})" if near else ""
-        if is_composed() and not near:
-            there = ": a container sees the specs below runs/, by the paths that they have in the checkout"
-        raise UserError(f"{path}: there is no such spec{there}")
-    if not path.is_file():
-        raise UserError(f"{path}: a spec is a file, this is not one")
-    try:
-        with path.open("rb") as stream:
-            return stream.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise UserError(f"{path}: the spec cannot be read: {error.strerror}") from error
 
 
 def _load_root(raw: bytes, file: str) -> tuple[MappingNode, list[Problem]]:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -40,6 +42,14 @@ def _both(layer: TiledConvolution, image: Tensor) -> tuple[list[Tensor], list[Te
 
 def _way(layer: TiledConvolution, image: Tensor) -> str:
     return str(layer(image).grad_fn.name())
+
+
+@pytest.fixture(autouse=True, params=[None, "COMPATIBLE"], ids=["MKL", "NumPy"])
+def _multiplied_by(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take the library that multiplies under ``strict``, and the one under ``portable``."""
+    monkeypatch.delenv("MKL_CBWR", raising=False)
+    if request.param is not None:
+        monkeypatch.setenv("MKL_CBWR", request.param)
 
 
 @pytest.fixture
@@ -91,15 +101,41 @@ def test_images_that_are_tiled_a_few_at_a_time_give_the_same(
         torch.testing.assert_close(found, wanted)
 
 
-@pytest.mark.parametrize(("inputs", "outputs", "side"), LARGE)
-def test_without_gradients_tiles_give_the_same_bits_and_keep_nothing(
-    inputs: int, outputs: int, side: int
+@pytest.mark.usefixtures("_any_size")
+def test_without_gradients_tiles_give_the_same_bits_and_keep_only_the_planes_at_hand(
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    layer, image = _layer(inputs, outputs, torch.float32), _image(2, inputs, side, side, dtype=torch.float32)
+    layer, image = _layer(3, 3), _image(5, 3, 16, 16)
+    windows, alive = winograd._windows, weakref.WeakSet[Tensor]()
+    most = 0
+
+    def watched(given: Tensor) -> Tensor:
+        nonlocal most
+        most = max(most, len(alive))
+        return windows(given)
+
+    def mapped(way: dict[torch.dtype, Tensor], pixels: Tensor, *, back: bool = False) -> Tensor:
+        made = plain(way, pixels, back=back)
+        if way is winograd.OF_INPUT and not back:
+            alive.add(made)
+        return made
+
+    plain = winograd._mapped
+    monkeypatch.setattr(winograd, "_windows", watched)
+    monkeypatch.setattr(winograd, "_mapped", mapped)
     with torch.no_grad():
         found = layer(image)
-    assert found.grad_fn is None
-    assert torch.equal(found, layer(image))
+    assert most == 1
+    kept = layer(image)
+    assert most == 4
+    assert torch.equal(found, kept)
+
+
+@pytest.mark.usefixtures("_any_size")
+def test_a_batch_without_images_gives_one_and_gradients_of_zero() -> None:
+    layer, image = _layer(3, 4), _image(0, 3, 8, 8)
+    for found, wanted in zip(*_both(layer, image), strict=True):
+        assert torch.equal(found, wanted)
 
 
 def test_products_are_numpys_where_every_cpu_is_to_have_the_same_bits_and_torchs_elsewhere(
@@ -227,6 +263,8 @@ def test_a_device_that_is_no_processor_and_a_processor_without_avx_convolve_dire
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "DEFAULT")
     assert _way(layer, image) != TILED
     monkeypatch.undo()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert _way(layer, image) != TILED
     assert _way(layer.to("meta"), image.detach().to("meta")) != TILED
 
 
