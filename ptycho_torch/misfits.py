@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["MISFITS", "Misfit"]
+__all__ = ["MISFITS", "Misfit", "amplitudes"]
 
 DARK_AMPLITUDE = 1e-3
 """A predicted amplitude below this, in roots of counts, has no phase that could be kept."""
@@ -39,13 +39,18 @@ class Misfit(Protocol):
 
 def amplitude_misfit(intensity: Tensor, amplitude: Tensor, used: Tensor | None) -> tuple[Tensor, float]:
     """Sum (sqrt(I) - a)^2; the gradient in the conjugate far field is (1 - a / sqrt(I)) times the field."""
+    predicted, difference = amplitudes(intensity, amplitude, used)
+    return difference / predicted, float(difference.square().sum(dtype=torch.float64))
+
+
+def amplitudes(intensity: Tensor, amplitude: Tensor, used: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return the root of predicted counts, nowhere dark, and what it is above the measured amplitude."""
     # NumPy's root is the processor's own and correctly rounded; torch's is not on every processor.
     predicted = torch.from_numpy(np.sqrt(intensity.numpy()))
     difference = predicted - amplitude
     if used is not None:
         difference *= used
-    total = float(difference.square().sum(dtype=torch.float64))
-    return difference / predicted.clamp(min=DARK_AMPLITUDE), total
+    return predicted.clamp(min=DARK_AMPLITUDE), difference
 
 
 def poisson_misfit(intensity: Tensor, amplitude: Tensor, used: Tensor | None) -> tuple[Tensor, float]:

@@ -56,11 +56,15 @@ class Refined:
         Its probe, orthogonal modes [M, N, N], on the scale on which ``abs(F(P O))**2`` is in counts.
     passes
         Every pass in its order, those that were taken back too.
+    slope_rad_px
+        Phase slope that was taken out of the image that it began with, by rows and columns; None where none
+        was looked for: from a flat start, and with a probe that is refined, which would take it up.
     """
 
     image: Reconstruction
     probe: NDArray[np.complex64]
     passes: tuple[Pass, ...]
+    slope_rad_px: tuple[float, float] | None = None
 
     @property
     def num_taken_back(self) -> int:

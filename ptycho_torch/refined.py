@@ -135,6 +135,7 @@ def _facts(refined: Refined) -> dict[str, Any]:
         "passes": last.number,
         "batches": last.batches,
         "rate": last.rate,
+        **({} if refined.slope_rad_px is None else {"slope_rad_px": list(refined.slope_rad_px)}),
         "taken_back": [
             {"pass": one.number, "misfit": one.misfit, "batches": one.batches, "rate": one.rate}
             for one in refined.passes

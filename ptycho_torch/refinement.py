@@ -21,12 +21,14 @@ from torch import Tensor
 from ptycho_torch.canvas import ScanCanvas
 from ptycho_torch.errors import DataError
 from ptycho_torch.exact.seeding import generator
-from ptycho_torch.misfits import MISFITS, Misfit
+from ptycho_torch.measured_frames import MeasuredFrames, far_field, intensity
+from ptycho_torch.misfits import MISFITS, Misfit, amplitudes
+from ptycho_torch.phase_slope import Slope, SlopeFit, without_slope
 from ptycho_torch.physics.modes import orthogonal_modes, with_added_modes
 from ptycho_torch.readers.scan import Scan
 from ptycho_torch.refine_config import RefineConfig
 from ptycho_torch.refine_record import DivergenceError, Pass, Refined
-from ptycho_torch.step_lengths import best_lengths, quotient
+from ptycho_torch.step_lengths import best_lengths, floored, quotient
 from ptycho_torch.stitching import Reconstruction
 
 __all__ = ["refine"]
@@ -37,8 +39,8 @@ RISE = 0.01
 """A pass is taken back when its misfit exceeds the best one so far by this fraction; the order of the frames
 alone, which differs from pass to pass, moves it by less."""
 MOST_TAKEN_BACK = 10
-FRAMES_AT_ONCE = 32
-"""Frames whose exit waves exist at one time; the best step of a batch is found on its first ones."""
+LEVELLED_BEFORE, LEVELLED_AFTER = 3, 3
+"""How often the image's slope is taken out before the first pass, and after how many passes once more."""
 
 
 @dataclass
@@ -47,10 +49,10 @@ class _State:
     probe: Tensor
     obj_velocity: Tensor
     probe_velocity: Tensor
+    slope: Slope | None
 
     def copy(self) -> _State:
-        # No step changes a tensor in its place, so the tensors themselves need no copy.
-        return _State(self.obj, self.probe, self.obj_velocity, self.probe_velocity)
+        return _State(**vars(self))  # no step changes a tensor in its place
 
 
 def refine(
@@ -107,14 +109,10 @@ class _Refinement:
         start: tuple[Reconstruction, NDArray[np.complex64]] | None,
         support: NDArray[np.bool_] | None,
     ) -> None:
-        self.config, self.seed, self.frames = config, seed, frames
+        self.config, self.seed = config, seed
+        self.frames = MeasuredFrames(scan, counts_per_amplitude, frames)
         self.canvas = ScanCanvas(scan.corners_px, scan.side_px)
         self.misfit: Misfit = MISFITS[config.gradient]
-        self._diffraction = scan.diffraction
-        self._scale = np.float32(counts_per_amplitude)
-        used = np.ones((scan.side_px,) * 2, dtype=bool) if scan.mask is None else scan.mask
-        self._used = None if scan.mask is None else torch.from_numpy(np.fft.ifftshift(used)).float()
-        self._num_values = int(used.sum()) * len(frames)
         self._support = None if support is None else torch.from_numpy(support)
         probe = scan.probe if start is None else start[1]
         probe = probe if support is None else np.where(support, probe, np.complex64(0))
@@ -126,10 +124,8 @@ class _Refinement:
 
     def _begin(self, scan: Scan, probe: NDArray[np.complex64], image: Reconstruction | None) -> _State:
         waves = torch.from_numpy(np.ascontiguousarray(probe))
-        light = float(_intensity(waves).sum(dtype=torch.float64))
-        mean_counts = math.fsum(self._power(block) for block in self._chunks(self.frames)) / max(
-            len(self.frames), 1
-        )
+        light = float(intensity(waves).sum(dtype=torch.float64))
+        mean_counts = self.frames.mean_counts()
         if not mean_counts > 0:
             raise DataError(f"{scan.source}: there are no frames to refine on, or all of them are dark")
         level = complex(math.sqrt(mean_counts / light))
@@ -139,26 +135,17 @@ class _Refinement:
             obj = self.canvas.lay(image.object, image.frame_origin_px, level)
             covered = self.canvas.lay(image.coverage, image.frame_origin_px, 0).real > 0
             obj = torch.where(covered, obj, torch.full_like(obj, level))
-        return _State(obj, waves, torch.zeros_like(obj), torch.zeros_like(waves))
-
-    def _chunks(self, frames: NDArray[np.int64]) -> list[NDArray[np.int64]]:
-        return [frames[first : first + FRAMES_AT_ONCE] for first in range(0, len(frames), FRAMES_AT_ONCE)]
-
-    def _power(self, frames: NDArray[np.int64]) -> float:
-        amplitude = self._measured(frames)
-        return float(amplitude.square().sum(dtype=torch.float64))
-
-    def _measured(self, frames: NDArray[np.int64]) -> Tensor:
-        block = np.asarray(self._diffraction[frames], dtype=np.float32) * self._scale
-        amplitude = torch.from_numpy(np.fft.ifftshift(block, axes=(-2, -1)))
-        return amplitude if self._used is None else amplitude * self._used
+        slope = None if image is None or self.config.probe else (0.0, 0.0)
+        return _State(obj, waves, torch.zeros_like(obj), torch.zeros_like(waves), slope)
 
     def run(self, report: Callable[[Pass, int], None]) -> Refined:
-        best = self._misfit_of_start()
+        best = self._levelled(self._misfit_of_start())
         passes = [Pass(0, best, 0.0, 0.0, self.batches, self.rate, False)]
         done = taken_back = 0
         while done < self.config.passes:
             before = self.state.copy()
+            if 0 < done <= LEVELLED_AFTER:
+                self._level()
             one = self._pass(done + 1, taken_back)
             if not one.misfit <= best * (1 + RISE):
                 taken_back += 1
@@ -171,7 +158,7 @@ class _Refinement:
 
     def _take_back(self, one: Pass, best: float, before: _State, taken_back: int) -> Pass:
         zeros = torch.zeros_like(before.obj), torch.zeros_like(before.probe)
-        self.state = _State(before.obj, before.probe, *zeros)
+        self.state = _State(before.obj, before.probe, *zeros, before.slope)
         self.batches, self.rate = max(1, self.batches // 2), self.rate / 2
         sentence = f"pass {one.number} diverged, its misfit is {one.misfit:.4g} after {best:.4g}"
         if taken_back > MOST_TAKEN_BACK:
@@ -189,13 +176,38 @@ class _Refinement:
 
     def _misfit_of_start(self) -> float:
         total = 0.0
-        for frames in self._chunks(self.frames):
+        for frames in self.frames.blocks():
             waves = self.canvas.extract(self.state.obj, frames)[:, None] * self.state.probe
-            total += self.misfit(_intensity(_far_field(waves)), self._measured(frames), self._used)[1]
-        return total / self._num_values
+            total += self.misfit(
+                intensity(far_field(waves)), self.frames.amplitude(frames), self.frames.used
+            )[1]
+        return total / self.frames.num_values
+
+    def _levelled(self, misfit: float) -> float:
+        """Level the object that it begins with, unless that makes its misfit worse, and return the misfit."""
+        before = self.state.copy()
+        for _ in range(LEVELLED_BEFORE):
+            self._level()
+        levelled = self._misfit_of_start()
+        self.state = self.state if levelled < misfit else before
+        return min(levelled, misfit)
+
+    def _level(self) -> None:
+        """Take the phase slope out of the object that its frames do not have, as far as one step tells."""
+        state, frames = self.state, self.frames
+        if state.slope is None:
+            return
+        fit = SlopeFit(frames.used)
+        for block in frames.blocks():
+            waves = self.canvas.extract(state.obj, block)[:, None] * state.probe
+            field = far_field(waves)
+            fit.add(waves, field, *amplitudes(intensity(field), frames.amplitude(block), frames.used))
+        found = fit.slope()
+        state.obj, state.obj_velocity = (without_slope(one, found) for one in (state.obj, state.obj_velocity))
+        state.slope = state.slope[0] + found[0], state.slope[1] + found[1]
 
     def _pass(self, number: int, taken_back: int) -> Pass:
-        order = generator(self.seed, "refine", number, taken_back).permutation(self.frames)
+        order = generator(self.seed, "refine", number, taken_back).permutation(self.frames.numbers)
         done = (number - 1) / max(self.config.passes - 1, 1)
         factor = self.rate * (1 - (1 - self.config.last_rate) * done)
         total, steps = 0.0, []
@@ -207,7 +219,9 @@ class _Refinement:
             total += loss
             steps.append(step)
         means = [math.fsum(step[kind] for step in steps) / len(steps) for kind in (0, 1)]
-        return Pass(number, total / self._num_values, means[0], means[1], self.batches, self.rate, False)
+        return Pass(
+            number, total / self.frames.num_values, means[0], means[1], self.batches, self.rate, False
+        )
 
     def _batch(
         self, batch: NDArray[np.int64], factor: float, momentum: float, *, moves_probe: bool
@@ -217,30 +231,30 @@ class _Refinement:
         probe_weight = torch.zeros(state.probe.shape[-2:])
         mirrored = state.probe.conj().resolve_conj()
         total, first = 0.0, None
-        for frames in self._chunks(batch):
+        for frames in self.frames.blocks(batch):
             patches = self.canvas.extract(state.obj, frames)
             residual, loss = self._residual(patches, frames)
             total += loss
             obj_gradient += self.canvas.place((mirrored * residual).sum(dim=1), frames)
             if moves_probe:
                 probe_gradient += (patches.conj().resolve_conj()[:, None] * residual).sum(dim=0)
-                probe_weight += _intensity(patches)
+                probe_weight += intensity(patches)
             first = (frames, patches, residual) if first is None else first
         if first is None:
             return 0.0, (0.0, 0.0)
-        light = self.canvas.spread(_intensity(state.probe), batch)
-        obj_move = obj_gradient / _floored(light, config.weight_floor)
+        light = self.canvas.spread(intensity(state.probe), batch)
+        obj_move = obj_gradient / floored(light, config.weight_floor)
         probe_move = None
         if moves_probe:
-            probe_move = self._held(probe_gradient / _floored(probe_weight, config.weight_floor))
+            probe_move = self._held(probe_gradient / floored(probe_weight, config.weight_floor))
         best = self._best_steps(*first, obj_move, probe_move)
         steps = config.object_rate * factor * best[0], config.probe_rate * factor * best[1]
         self._move(obj_move, probe_move, steps, momentum)
         return total, steps
 
     def _residual(self, patches: Tensor, frames: NDArray[np.int64]) -> tuple[Tensor, float]:
-        field = _far_field(patches[:, None] * self.state.probe)
-        ratio, loss = self.misfit(_intensity(field), self._measured(frames), self._used)
+        field = far_field(patches[:, None] * self.state.probe)
+        ratio, loss = self.misfit(intensity(field), self.frames.amplitude(frames), self.frames.used)
         return torch.fft.ifft2(field * ratio[:, None], norm="ortho"), loss
 
     def _held(self, probe_move: Tensor) -> Tensor:
@@ -268,33 +282,19 @@ class _Refinement:
         state.obj = state.obj + state.obj_velocity
         if probe_move is None:
             return
-        power = float(_intensity(state.probe).sum(dtype=torch.float64))
+        power = float(intensity(state.probe).sum(dtype=torch.float64))
         state.probe_velocity = momentum * state.probe_velocity - steps[1] * probe_move
         moved = state.probe + state.probe_velocity
         # Object and probe share one scale that no frame can tell: the probe keeps its power.
-        factor = math.sqrt(quotient(power, float(_intensity(moved).sum(dtype=torch.float64))))
+        factor = math.sqrt(quotient(power, float(intensity(moved).sum(dtype=torch.float64))))
         state.probe = moved * factor
         state.obj = state.obj / factor if factor > 0 else state.obj
 
     def _ended(self, passes: tuple[Pass, ...]) -> Refined:
         probe = orthogonal_modes(self.state.probe.numpy())
-        light = _intensity(self.state.probe)
-        coverage = (self.canvas.spread(light, self.frames) / light.max()).numpy()
+        light = intensity(self.state.probe)
+        coverage = (self.canvas.spread(light, self.frames.numbers) / light.max()).numpy()
         obj = np.where(coverage > 0, self.state.obj.numpy(), np.complex64(0))
         origin = np.asarray(self.canvas.frame.origin_px, dtype=np.int64)
-        image = Reconstruction(obj, coverage, origin, len(self.frames), len(self.frames))
-        return Refined(image, probe, passes)
-
-
-def _far_field(waves: Tensor) -> Tensor:
-    # The zero frequency stands at [0, 0], where the measured frames are brought too.
-    field: Tensor = torch.fft.fft2(waves, norm="ortho")
-    return field
-
-
-def _intensity(waves: Tensor) -> Tensor:
-    return (waves.real * waves.real + waves.imag * waves.imag).sum(dim=-3)
-
-
-def _floored(weight: Tensor, floor: float) -> Tensor:
-    return (1 - floor) * weight + floor * weight.max()
+        image = Reconstruction(obj, coverage, origin, len(self.frames.numbers), len(self.frames.numbers))
+        return Refined(image, probe, passes, self.state.slope)

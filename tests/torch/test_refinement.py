@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 
 from ptycho_torch.canvas import ScanCanvas
 from ptycho_torch.data.simulate import simulate_scan
@@ -20,6 +21,7 @@ from ptycho_torch.errors import DataError
 from ptycho_torch.exact.seeding import generator
 from ptycho_torch.half_data import correlate_halves, probe_of_level_object
 from ptycho_torch.misfits import DARK_AMPLITUDE, MISFITS
+from ptycho_torch.phase_slope import SlopeFit
 from ptycho_torch.products import reconstruction_file
 from ptycho_torch.readers.scan import Scan
 from ptycho_torch.refine_config import RefineConfig
@@ -115,7 +117,8 @@ def test_in_the_first_pass_the_momentum_grows_from_nothing() -> None:
     )
 
     def after_a_pass(frames: NDArray[np.int64], **options: Any) -> NDArray[np.complex64]:
-        config, start = RefineConfig(passes=1, **options), (flat, scan.probe)
+        # With a probe that is refined, later, the image is not levelled.
+        config, start = RefineConfig(passes=1, probe=True, **options), (flat, scan.probe)
         return refine(scan, config, counts_per_amplitude=1.0, seed=0, start=start, frames=frames).image.object
 
     every = np.arange(scan.n_frames)
@@ -228,6 +231,50 @@ def test_dark_frames_are_refused() -> None:
     scan = dataclasses.replace(simulated(), diffraction=np.zeros_like(simulated().diffraction))
     with pytest.raises(DataError, match="all of them are dark"):
         refined(scan, passes=1)
+
+
+def tilted(
+    slope: tuple[float, float], *, blur_px: float = 3.0
+) -> tuple[Reconstruction, NDArray[np.complex64]]:
+    """Make what a network might have: the true object, not sharp, and with a slope in its phase."""
+    truth = simulated().object
+    assert truth is not None
+    rows, columns = (np.arange(size) for size in truth.shape)
+    phase = slope[0] * rows[:, None] + slope[1] * columns
+    soft = gaussian_filter(truth.real, blur_px) + 1j * gaussian_filter(truth.imag, blur_px)
+    obj = (soft * np.exp(1j * phase)).astype(np.complex64)
+    seen = np.ones(obj.shape, dtype=np.float32)
+    return Reconstruction(obj, seen, np.zeros(2, dtype=np.int64), 1, 1), simulated().probe
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_slope_that_the_frames_do_not_have_is_found_and_taken_out(masked: bool) -> None:
+    scan, slope = simulated(), (0.02, -0.01)
+    if masked:
+        mask = np.ones((scan.side_px,) * 2, dtype=bool)
+        mask[20:40, 30:34] = False
+        scan = dataclasses.replace(scan, mask=mask, diffraction=np.where(mask, scan.diffraction, 1e3))
+    level, steep = (refined(scan, passes=6, start=tilted(one)) for one in ((0.0, 0.0), slope))
+    assert level.slope_rad_px is not None
+    assert steep.slope_rad_px is not None
+    assert np.abs(level.slope_rad_px).max() < 2e-3
+    np.testing.assert_allclose(np.subtract(steep.slope_rad_px, level.slope_rad_px), slope, atol=2e-4)
+    assert steep.passes[0].misfit == pytest.approx(level.passes[0].misfit, rel=0.01)
+    assert steep.passes[-1].misfit == pytest.approx(level.passes[-1].misfit, rel=0.01)
+
+
+def test_a_levelling_that_makes_it_worse_is_not_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    start = tilted((0.0, 0.0))
+    wanted = refined(passes=1, start=start, probe=True).passes[0].misfit
+    monkeypatch.setattr(SlopeFit, "slope", lambda _: (0.3, 0.0))
+    found = refined(passes=1, start=start)
+    assert found.slope_rad_px == (0, 0)
+    assert found.passes[0].misfit == wanted
+
+
+def test_neither_a_flat_start_nor_a_probe_that_is_refined_is_levelled() -> None:
+    assert refined(passes=1).slope_rad_px is None
+    assert refined(passes=1, start=tilted((0.02, 0.0)), probe=True).slope_rad_px is None
 
 
 @pytest.fixture(scope="module")
