@@ -28,8 +28,9 @@ class RefineConfig:
     gradient
         ``amplitude`` (differences of amplitudes, for many counts) or ``poisson`` (for few).
     start
-        ``network``: the stitched image, and the probe that it was made with; ``flat``: an object of one
-        value, and the data's own probe.
+        ``network``: the stitched image, and the probe that it was made with; where the probe is held, a phase
+        slope that the image has and its frames do not is taken out first. ``flat``: an object of one value,
+        and the data's own probe.
     object_rate, probe_rate
         Step over the one that is best for a batch by its linearised model; 1 is that one.
     momentum
