@@ -139,12 +139,13 @@ class _Refinement:
         return _State(obj, waves, torch.zeros_like(obj), torch.zeros_like(waves), slope)
 
     def run(self, report: Callable[[Pass, int], None]) -> Refined:
-        best = self._levelled(self._misfit_of_start())
+        best, is_levelled = self._misfit_of_start(), self.state.slope is not None
+        best = self._levelled(best) if is_levelled else best
         passes = [Pass(0, best, 0.0, 0.0, self.batches, self.rate, False)]
         done = taken_back = 0
         while done < self.config.passes:
             before = self.state.copy()
-            if 0 < done <= LEVELLED_AFTER:
+            if is_levelled and 0 < done <= LEVELLED_AFTER:
                 self._level()
             one = self._pass(done + 1, taken_back)
             if not one.misfit <= best * (1 + RISE):
@@ -195,16 +196,14 @@ class _Refinement:
     def _level(self) -> None:
         """Take the phase slope out of the object that its frames do not have, as far as one step tells."""
         state, frames = self.state, self.frames
-        if state.slope is None:
-            return
-        fit = SlopeFit(frames.used)
+        fit, taken = SlopeFit(frames.used), state.slope or (0.0, 0.0)
         for block in frames.blocks():
             waves = self.canvas.extract(state.obj, block)[:, None] * state.probe
             field = far_field(waves)
             fit.add(waves, field, *amplitudes(intensity(field), frames.amplitude(block), frames.used))
         found = fit.slope()
         state.obj, state.obj_velocity = (without_slope(one, found) for one in (state.obj, state.obj_velocity))
-        state.slope = state.slope[0] + found[0], state.slope[1] + found[1]
+        state.slope = taken[0] + found[0], taken[1] + found[1]
 
     def _pass(self, number: int, taken_back: int) -> Pass:
         order = generator(self.seed, "refine", number, taken_back).permutation(self.frames.numbers)
