@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.build_id import TARGETS as BUILT
+from harness.cache import cache_folder, remembered
 from harness.errors import UserError
 from harness.site import repository
 
@@ -201,8 +202,6 @@ def identify(client: DockerClient, reference: str) -> ImageIdentity:
     """
     from docker.errors import APIError, ImageNotFound, NullResource
 
-    from harness.image_files import baked_record
-
     try:
         found: dict[str, Any] = client.images.get(reference).attrs
     except (ImageNotFound, NullResource) as error:
@@ -219,7 +218,8 @@ def identify(client: DockerClient, reference: str) -> ImageIdentity:
     labels = found["Config"].get("Labels") or {}
     target, stated = labels.get(TARGET_LABEL), labels.get(BUILD_ID_LABEL)
     # Compose cannot compute a label, so an image that it has built says what it is in its record only.
-    record = baked_record(client, found["Id"]) if target and not stated else None
+    if target and not stated:
+        stated = _recorded_build_id(client, found["Id"])
     wanted = reference if "@" in reference else None
     digests = sorted(found.get("RepoDigests") or ())
     return ImageIdentity(
@@ -227,10 +227,23 @@ def identify(client: DockerClient, reference: str) -> ImageIdentity:
         repo_digest=wanted if wanted in digests else next(iter(digests), None),
         layers=tuple(found["RootFS"].get("Layers") or ()),
         platform="/".join(filter(None, (found["Os"], found["Architecture"], found.get("Variant")))),
-        build_id=record.build_id if record else stated,
+        build_id=stated,
         target=target,
         recipe={name: text for name, text in sorted(labels.items()) if name.startswith(_RECIPE_LABELS)},
     )
+
+
+def _recorded_build_id(client: DockerClient, image_id: str) -> str | None:
+    """Return the build id in an image's record, read once: an id never stands for anything else."""
+    from harness.image_files import baked_record
+
+    def ask() -> dict[str, Any]:
+        record = baked_record(client, image_id)
+        return {"build_id": record.build_id if record else None}
+
+    kept = cache_folder() / "images" / f"{image_id.removeprefix('sha256:')}-record.json"
+    found: str | None = remembered(kept, frozenset({"build_id"}), ask)["build_id"]
+    return found
 
 
 def _way_to_get(reference: str) -> str:

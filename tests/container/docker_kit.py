@@ -19,7 +19,10 @@ from typing import Any
 import pytest
 from docker.client import DockerClient
 
+from harness.executors.docker import DockerExecutor
+from harness.images import connect
 from harness.labels import RUN_LABEL
+from tests.container.compose_kit import PASSING_LABEL
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 300.0
@@ -194,3 +197,16 @@ def until_it_trains(process: subprocess.Popen[bytes], run: Path, kept: str = "*.
         return any((run / "checkpoints").glob(kept))
 
     until(trains, "a checkpoint", log)
+
+
+@contextlib.contextmanager
+def relabelled(*labels: str) -> Iterator[str]:
+    """Make an image that is this checkout's but for its labels, and remove it in the end."""
+    client = connect()
+    made = client.api.create_container_from_config({"Image": DockerExecutor().image_id()})
+    image: str = client.api.commit(made["Id"], changes=f"LABEL {PASSING_LABEL}=1 {' '.join(labels)}")["Id"]
+    client.api.remove_container(made["Id"])
+    try:
+        yield image
+    finally:
+        client.api.remove_image(image, force=True)

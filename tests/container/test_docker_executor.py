@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import signal
 import subprocess
 import sys
 import venv
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,6 +29,7 @@ from tests.container.docker_kit import (
     host,
     interpreter_for,
     manifest,
+    relabelled,
     run_folder,
     surroundings,
     until_it_trains,
@@ -183,19 +182,6 @@ def test_a_gpu_that_the_image_cannot_drive_is_refused_with_the_cure() -> None:
         assert refused.returncode == 2
         assert "set container.image to cuda" in refused.stderr
         assert not (folder / "runs").exists()
-
-
-@contextlib.contextmanager
-def relabelled(*labels: str) -> Iterator[str]:
-    """Make an image that is this checkout's but for its labels, and remove it in the end."""
-    client = connect()
-    made = client.api.create_container_from_config({"Image": DockerExecutor().image_id()})
-    image: str = client.api.commit(made["Id"], changes=f"LABEL {PASSING_LABEL}=1 {' '.join(labels)}")["Id"]
-    client.api.remove_container(made["Id"])
-    try:
-        yield image
-    finally:
-        client.api.remove_image(image, force=True)
 
 
 @pytest.mark.skipif(bool(gpus()), reason=f"{NEEDS_NO_GPU}, and there is one")
