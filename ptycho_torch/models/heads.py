@@ -126,10 +126,11 @@ class Head(nn.Module):
 
 
 def _border_branch(inputs: int, maps: int, width: int) -> nn.Sequential:
+    # The places without a layer keep the names that weights have in checkpoints.
     return nn.Sequential(
-        convolution(inputs, width, is_upsampling=True),
-        nn.ReLU(inplace=True),
-        convolution(width, width),
-        nn.ReLU(inplace=True),
+        convolution(inputs, width, is_upsampling=True, is_rectified=True),
+        nn.Identity(),
+        convolution(width, width, is_rectified=True),
+        nn.Identity(),
         convolution(width, maps, std=HEAD_STD, is_upsampling=True),
     )

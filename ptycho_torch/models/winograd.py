@@ -27,6 +27,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from ptycho_torch.models.rectified import put, put_gradient
+
 __all__ = ["TiledConvolution"]
 
 TILE = 4
@@ -77,14 +79,18 @@ class TiledConvolution(nn.Conv2d):
     in 128 channels, to some 2.5e-6 of the result.
     """
 
-    def __init__(self, inputs: int, outputs: int, kernel_size: int = 3, padding: int = 1) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, kernel_size: int = 3, padding: int = 1, *, is_rectified: bool = False
+    ) -> None:
         super().__init__(inputs, outputs, kernel_size, padding=padding)
+        self.is_rectified = is_rectified
 
     def forward(self, input: Float[Tensor, "B F H W"]) -> Float[Tensor, "B G H W"]:
-        """Return the convolution."""
+        """Return the convolution, rectified if the layer is."""
         if not (self._is_large(*input.shape[-2:]) and _can_be_tiled(input, self.weight)):
-            return super().forward(input)
-        given = (input, self.weight, self.bias, torch.is_grad_enabled())
+            direct = super().forward(input)
+            return torch.relu_(direct) if self.is_rectified else direct
+        given = (input, self.weight, self.bias, self.is_rectified, torch.is_grad_enabled())
         convolved: Tensor = _Tiled.apply(*given)  # type: ignore[no-untyped-call]
         return convolved
 
@@ -108,7 +114,9 @@ class _Tiled(torch.autograd.Function):
     """All three passes through the 36 planes; the input's may be kept, for the weights' gradient."""
 
     @staticmethod
-    def forward(ctx: Any, image: Tensor, weight: Tensor, bias: Tensor, is_kept: bool) -> Tensor:
+    def forward(
+        ctx: Any, image: Tensor, weight: Tensor, bias: Tensor, is_rectified: bool, is_kept: bool
+    ) -> Tensor:
         factors = _planes_of_weight(weight).transpose(1, 2)
         convolved = _empty_like(image, len(weight))
         kept = []
@@ -116,37 +124,38 @@ class _Tiled(torch.autograd.Function):
             tiles = _mapped(OF_INPUT, _windows(given))
             planes = _product(tiles, factors)
             planes[CONSTANT_PLANE] += bias
-            _put_tiles(_mapped(TO_OUTPUT, planes), made)
+            _put_tiles(_mapped(TO_OUTPUT, planes), made, is_rectified=is_rectified)
             kept += [tiles] if is_kept else []
-        ctx.save_for_backward(weight, *kept)
+        ctx.save_for_backward(weight, convolved if is_rectified else None, *kept)
         return convolved
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor, Tensor, None]:
-        weight, *kept = ctx.saved_tensors
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        weight, rectified, *kept = ctx.saved_tensors
         factors = _planes_of_weight(weight)
         to_image = _empty_like(gradients[0], weight.shape[1])
         to_weight, to_bias = [], []
-        for (given, made), tiles in zip(_some_at_a_time(gradients[0], to_image), kept, strict=True):
-            planes = _mapped(TO_OUTPUT, _tiles(given), back=True)
+        parts = _some_at_a_time(gradients[0], to_image, gradients[0] if rectified is None else rectified)
+        for (given, made, result), tiles in zip(parts, kept, strict=True):
+            planes = _mapped(TO_OUTPUT, _tiles(given, None if rectified is None else result), back=True)
             to_weight.append(_product(planes.transpose(1, 2), tiles))
             to_bias.append(planes[CONSTANT_PLANE].sum(dim=0))
             if ctx.needs_input_grad[0]:
                 _add_windows(_mapped(OF_INPUT, _product(planes, factors), back=True), made)
         wanted = to_image if ctx.needs_input_grad[0] else None
-        return wanted, _weight_of_planes(_sum(to_weight)), _sum(to_bias), None
+        return wanted, _weight_of_planes(_sum(to_weight)), _sum(to_bias), None, None
 
 
 def _sum(parts: list[Tensor]) -> Tensor:
     return functools.reduce(Tensor.add_, parts)
 
 
-def _some_at_a_time(given: Tensor, made: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+def _some_at_a_time(*images: Tensor) -> Iterator[tuple[Tensor, ...]]:
     """Take as few images at a time as have tiles enough for all they have to be multiplied by."""
-    enough = TILES_PER_CHANNEL * max(given.shape[1], made.shape[1]) * TILE * TILE
-    images = -(-enough // (given.shape[2] * given.shape[3]))
-    return zip(torch.split(given, images), torch.split(made, images), strict=True)
+    enough = TILES_PER_CHANNEL * max(image.shape[1] for image in images) * TILE * TILE
+    number = -(-enough // (images[0].shape[2] * images[0].shape[3]))
+    return zip(*(torch.split(image, number) for image in images), strict=True)
 
 
 def _product(left: Tensor, right: Tensor) -> Tensor:
@@ -187,7 +196,8 @@ def _add_windows(windows: Tensor, image: Tensor) -> None:
     down, across = height // TILE, width // TILE
     parts = windows.view(WINDOW, WINDOW, batch, down, across, channels).permute(2, 3, 0, 4, 1, 5)
     # A window is a tile of an image that begins one pixel earlier, and the first lines of the next tiles.
-    pixels = windows.new_zeros(batch, down + 1, TILE, across + 1, TILE, channels)
+    pixels = windows.new_empty(batch, down + 1, TILE, across + 1, TILE, channels)
+    pixels[:, -1], pixels[:, :, :, -1] = 0, 0
     pixels[:, :-1, :, :-1] = parts[:, :, :TILE, :, :TILE]
     pixels[:, 1:, :RIM, :-1] += parts[:, :, TILE:, :, :TILE]
     pixels[:, :-1, :, 1:, :RIM] += parts[:, :, :TILE, :, TILE:]
@@ -196,15 +206,18 @@ def _add_windows(windows: Tensor, image: Tensor) -> None:
     image.permute(0, 2, 3, 1).copy_(whole[:, 1 : height + 1, 1 : width + 1])
 
 
-def _tiles(image: Tensor) -> Tensor:
-    """Take an image [B, G, H, W] apart into its tiles: [16, T, G]."""
-    return _by_tile(image).flatten(0, 1).flatten(1, -2)
+def _tiles(gradient: Tensor, rectified: Tensor | None) -> Tensor:
+    """Take an image's gradient [B, G, H, W] apart into that of its tiles [16, T, G], before rectifying."""
+    pixels = _by_tile(gradient)
+    tiles = torch.empty(pixels.shape, dtype=pixels.dtype)
+    put_gradient(pixels, tiles, None if rectified is None else _by_tile(rectified))
+    return tiles.flatten(0, 1).flatten(1, -2)
 
 
-def _put_tiles(tiles: Tensor, image: Tensor) -> None:
-    """Fill an image with its tiles: the inverse of :func:`_tiles`."""
+def _put_tiles(tiles: Tensor, image: Tensor, *, is_rectified: bool) -> None:
+    """Fill an image with its tiles."""
     pixels = _by_tile(image)
-    pixels.copy_(tiles.view(pixels.shape))
+    put(tiles.view(pixels.shape), pixels, is_rectified=is_rectified)
 
 
 def _by_tile(image: Tensor) -> Tensor:

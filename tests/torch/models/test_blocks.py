@@ -57,6 +57,20 @@ def test_an_upsampled_image_may_be_changed_in_place():
         assert torch.equal(a, b)
 
 
+def test_a_rectified_upsampling_has_the_bits_of_one_that_is_rectified_afterwards():
+    layer = _layer(2, 3).float()
+    image = torch.randn(2, 2, 3, 4, generator=torch.Generator().manual_seed(1)).requires_grad_()
+    leaves = [image, *layer.parameters()]
+    plain = torch.relu(layer(image))
+    wanted = [plain, *torch.autograd.grad(plain.square().sum(), leaves)]
+    layer.is_rectified = True
+    rectified = layer(image)
+    assert (rectified == 0).any()
+    assert (rectified > 0).any()
+    found = [rectified, *torch.autograd.grad(rectified.square().sum(), leaves)]
+    assert all(torch.equal(a, b) for a, b in zip(found, wanted, strict=True))
+
+
 def test_an_upsampled_image_stays_in_the_layout_that_convolutions_like():
     image = torch.zeros(2, 8, 4, 4).to(memory_format=torch.channels_last)
     assert _layer(8, 6).float()(image).is_contiguous(memory_format=torch.channels_last)

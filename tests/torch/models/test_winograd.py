@@ -79,6 +79,17 @@ def test_the_gradients_of_tiles_are_those_of_finite_differences() -> None:
     assert torch.autograd.gradcheck(convolved, leaves)
 
 
+@pytest.mark.parametrize("side", [32, 30], ids=["tiled", "direct"])
+def test_a_rectified_layer_has_the_bits_of_a_convolution_and_a_rectification(side: int) -> None:
+    layer, image = _layer(64, 128, torch.float32), _image(3, 64, side, side, dtype=torch.float32)
+    leaves = [image, *layer.parameters()]
+    wanted = _value_and_gradients(torch.relu(layer(image)), *leaves)
+    layer.is_rectified = True
+    assert (_way(layer, image) == TILED) == (side == 32)
+    for found, plain in zip(_value_and_gradients(layer(image), *leaves), wanted, strict=True):
+        assert torch.equal(found, plain)
+
+
 @pytest.mark.usefixtures("_any_size")
 def test_an_image_that_wants_no_gradient_gets_none_and_the_weights_get_theirs() -> None:
     layer, image = _layer(2, 3), _image(2, 2, 8, 8).detach()
