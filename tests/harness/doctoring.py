@@ -69,11 +69,11 @@ def replace_in(run: Path, name: str, old: bytes, new: bytes) -> None:
 
 
 def of_an_earlier_version(run: Path) -> None:
-    """Let the journal's last line tell the time only, as journals did before."""
+    """Let the journal's last line tell one time only, as journals did before: no later than the manifest's."""
     *lines, last = (run / JOURNAL).read_text().splitlines()
     ended = json.loads(last)
     assert ended["event"] == "ended"
-    ended.pop("finished")
+    ended["time"] = ended.pop("finished")
     (run / JOURNAL).write_text("\n".join([*lines, json.dumps(ended)]) + "\n")
 
 
