@@ -69,7 +69,7 @@ def replace_in(run: Path, name: str, old: bytes, new: bytes) -> None:
 
 
 def of_an_earlier_version(run: Path) -> None:
-    """Let the journal's last line tell one time only, as journals did before: no later than the manifest's."""
+    """Let the journal's last line tell one time only, no later than the manifest's: as journals did."""
     *lines, last = (run / JOURNAL).read_text().splitlines()
     ended = json.loads(last)
     assert ended["event"] == "ended"
