@@ -137,6 +137,9 @@ class Attempt:
         Optimizer steps that an earlier attempt had done and this one did not repeat.
     differences
         What was not as it was when the run began, and was wanted all the same.
+    cpu_seconds
+        Processor time that it is known to have spent: all, or where it died what it had last told; None where
+        it told nothing, and in manifests that do not tell it.
     """
 
     started: str
@@ -144,6 +147,7 @@ class Attempt:
     exit_status: int | None
     from_step: int = 0
     differences: tuple[str, ...] = ()
+    cpu_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -160,7 +164,7 @@ class Manifest:
     """What a run was, what it ran on and what came out of it.
 
     ``compared`` holds the facts by which two runs are compared; everything that may differ from machine to
-    machine without changing the result stands in ``recorded``.
+    machine without changing the result stands in ``recorded``. ``timings`` are those of the last attempt.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -192,6 +196,12 @@ class Manifest:
     version: Literal[1] = MANIFEST_VERSION
     schema: Literal["manifest.schema.json"] = SCHEMA_NAME
     manifest_digest: str = ""
+
+    @property
+    def cpu_seconds(self) -> float | None:
+        """Processor time that all attempts are known to have spent; None where nothing is known."""
+        known = [one.cpu_seconds for one in self.attempts if one.cpu_seconds is not None]
+        return sum(known) if known else self.timings.get("cpu_seconds")
 
 
 @functools.cache

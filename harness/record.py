@@ -26,13 +26,22 @@ from harness.manifest import (
     ShadowedValue,
 )
 from harness.outcome import Outcome, disk_fault, flat, plain
+from harness.progress import spent_cpu_seconds
 from harness.store import LOG, RESOLVED, SPEC, utc_now
 
 if TYPE_CHECKING:
     from harness.resolved import ResolvedRun
     from ptycho_torch.layers import Place
 
-__all__ = ["Circumstances", "attempts_of", "compose", "explained", "missing_outcome", "with_last_fault"]
+__all__ = [
+    "Circumstances",
+    "attempts_of",
+    "compose",
+    "explained",
+    "known_cpu_seconds",
+    "missing_outcome",
+    "with_last_fault",
+]
 
 
 _LAID_OUT = (SPEC, RESOLVED, "code/")
@@ -79,12 +88,28 @@ def missing_outcome(run_dir: Path, exit_status: int, stops_asked: int) -> Outcom
     return Outcome("failed", f"the worker ended with {how} and left no outcome: see {LOG}")
 
 
+def known_cpu_seconds(run_dir: Path, outcome: Outcome | None) -> float | None:
+    """Return the processor time that the last worker is known to have spent; None where it told nothing.
+
+    Parameters
+    ----------
+    run_dir
+        Its run folder.
+    outcome
+        What it left, if anything; a worker that died told it in its progress only.
+    """
+    told = None if outcome is None else outcome.timings.get("cpu_seconds")
+    return spent_cpu_seconds(run_dir) if told is None else told
+
+
 def attempts_of(events: Iterable[Mapping[str, Any]]) -> tuple[Attempt, ...]:
     """Tell from a run's journal every start of its worker, the last one included."""
     attempts: list[Attempt] = []
     is_alive, differences = False, ()
     for event in events:
         kind, time = event["event"], event["time"]
+        if is_alive and kind in {"resumed", "worker ended"}:
+            attempts[-1] = dataclasses.replace(attempts[-1], cpu_seconds=event.get("cpu_seconds"))
         if kind == "resumed":
             is_alive, differences = False, tuple(event.get("differences", ()))
         elif kind == "started":

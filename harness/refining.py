@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from harness.progress import write_progress
+from harness.progress import processor_seconds, write_progress
 from harness.resolved import IMAGE
 from harness.store import file_digest
 from harness.worker_inputs import checked_input
@@ -65,11 +64,11 @@ def refine_own_image(
 
     def report(one: Pass, total: int) -> None:
         if one.number <= config.passes:
-            own[:] = [round(sum(os.times()[:4]) - began, 3)]
+            own[:] = [round(processor_seconds() - began, 3)]
         write_progress(worker.run_dir, "refining", step=one.number, steps=total, loss=one.misfit)
         worker.stop_if_asked()
 
-    began = sum(os.times()[:4])
+    began = processor_seconds()
     with worker.phase("refining"):
         image = worker.run_dir / "products" / "reconstruction.npz"
         made = refine_scan(

@@ -12,7 +12,7 @@ from harness.compare import Found
 from harness.errors import UserError
 from harness.manifest import read_manifest
 from harness.outcome import ENDED, read_outcome
-from harness.record import attempts_of
+from harness.record import attempts_of, known_cpu_seconds
 from harness.recorded import (
     Recorded,
     RefusedError,
@@ -27,7 +27,6 @@ from harness.store import (
     JOURNAL,
     MANIFEST,
     OUTCOME,
-    PROGRESS,
     append_event,
     hold_run,
     is_held,
@@ -146,9 +145,13 @@ def resume(
     job = Job(recorded.resolved, manifest.spec, inputs, manifest.rerun_of, code)
     with hold_run(path) as held:
         _refuse_what_has_ended(path)
-        append_event(path, "resumed", differences=[str(one) for one in differing if one.matters])
-        has_ended = (outcome := read_outcome(path)) is not None and outcome.has_ended
-        for name in (MANIFEST, PROGRESS, *(() if has_ended else (OUTCOME,))):
+        outcome = read_outcome(path)
+        differences = [str(one) for one in differing if one.matters]
+        append_event(
+            path, "resumed", differences=differences, cpu_seconds=known_cpu_seconds(path, outcome)
+        )  # of a worker that died with its host; the host has noted what any other had spent
+        has_ended = outcome is not None and outcome.has_ended
+        for name in (MANIFEST, *(() if has_ended else (OUTCOME,))):
             remove_durably(path / name)
         write_inputs(path, inputs)
         return carry_out(held, job, executor, root=root, look=look, max_restarts=max_restarts)

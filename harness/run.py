@@ -25,18 +25,21 @@ from harness.record import (
     attempts_of,
     compose,
     explained,
+    known_cpu_seconds,
     missing_outcome,
     with_last_fault,
 )
 from harness.store import (
     BEGUN,
     INPUTS,
+    PROGRESS,
     RESOLVED,
     SPEC,
     HeldRun,
     append_event,
     create_run,
     read_events,
+    remove_durably,
     utc_now,
     write_durably,
     write_json,
@@ -244,13 +247,15 @@ def _attempts(
 
 
 def _attempt(plan: Plan, executor: Executor, supervision: Supervised, path: Path) -> tuple[Outcome, bool]:
+    remove_durably(path / PROGRESS)  # of an earlier attempt: what this one has spent is told there
     append_event(path, "started", executor=executor.name, argv=list(plan.argv[1:-1]))
     ending = executor.execute(plan, supervision)
-    append_event(path, "worker ended", exit_status=ending.exit_status)
     try:
         spoken = read_outcome(path)
     except OutcomeError as error:
         spoken = Outcome("failed", str(error))
+    spent = known_cpu_seconds(path, spoken)
+    append_event(path, "worker ended", exit_status=ending.exit_status, cpu_seconds=spent)
     outcome = spoken or missing_outcome(path, ending.exit_status, supervision.stops_asked())
     return explained(outcome, ending.reason), spoken is not None
 

@@ -232,7 +232,7 @@ def closing_lines(finished: Finished) -> Iterator[tuple[str, str]]:
             f"{len(again)} passes of the refinement, taken back: see products/refined/passes.csv",
         )
     seconds = sum(attempt.seconds for attempt in manifest.attempts)
-    cpu = manifest.timings.get("cpu_seconds")
+    cpu = manifest.cpu_seconds
     yield "time", duration(seconds) + (f" ({cpu:.0f} CPU-seconds)" if cpu is not None else "")
     yield "folder", path
     for label, name in (("weights", "checkpoints"), ("products", "products"), ("log", "logs/worker.log")):

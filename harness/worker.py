@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import os
 import signal
 import sys
 import time
@@ -22,7 +21,7 @@ from harness.code_capture import digest_of_files, source_files, source_root
 from harness.examined import batch_asked_for
 from harness.lifeline import stop_with_the_host
 from harness.outcome import CheckpointRecord, Outcome, ProductRecord, status_of_fault, write_outcome
-from harness.progress import read_progress, write_progress
+from harness.progress import processor_seconds, read_progress, write_progress
 from harness.reconstructing import reconstruct, reconstruct_own, reconstruct_test
 from harness.refining import refine_image_of_another_run, refine_own_image
 from harness.resolved import ResolvedRun
@@ -62,7 +61,7 @@ class Worker:
 
     def note(self, **facts: Any) -> None:
         """Add facts to the outcome."""
-        timings = {**self.timings, "cpu_seconds": round(sum(os.times()[:4]), 3)}
+        timings = {**self.timings, "cpu_seconds": processor_seconds()}
         self.outcome = dataclasses.replace(self.outcome, timings=timings, **facts)
 
     def stop(self, signum: int, frame: FrameType | None) -> None:
@@ -75,12 +74,12 @@ class Worker:
         self.stop_if_asked()
         write_progress(self.run_dir, name)
         append_event(self.run_dir, "phase", name=name)
-        started, spent = time.monotonic(), sum(os.times()[:4])
+        started, spent = time.monotonic(), processor_seconds()
         try:
             yield
         finally:
             self.timings[f"{name}_seconds"] = time.monotonic() - started
-            self.timings[f"{name}_cpu_seconds"] = round(sum(os.times()[:4]) - spent, 3)
+            self.timings[f"{name}_cpu_seconds"] = round(processor_seconds() - spent, 3)
         self.stop_if_asked()
 
     def stop_if_asked(self) -> None:

@@ -72,8 +72,8 @@ class ArmRun:
 
     @property
     def cpu_seconds(self) -> float:
-        """Processor time of the worker that ended it."""
-        return float(self.manifest.timings.get("cpu_seconds", 0.0))
+        """Processor time that all its attempts are known to have spent."""
+        return self.manifest.cpu_seconds or 0.0
 
 
 @dataclass(frozen=True)

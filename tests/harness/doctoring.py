@@ -69,12 +69,13 @@ def replace_in(run: Path, name: str, old: bytes, new: bytes) -> None:
 
 
 def of_an_earlier_version(run: Path) -> None:
-    """Let the journal's last line tell one time only, no later than the manifest's: as journals did."""
-    *lines, last = (run / JOURNAL).read_text().splitlines()
-    ended = json.loads(last)
-    assert ended["event"] == "ended"
-    ended["time"] = ended.pop("finished")
-    (run / JOURNAL).write_text("\n".join([*lines, json.dumps(ended)]) + "\n")
+    """Take out of journal and manifest what they did not tell: a second time of the end, what was spent."""
+    events = [json.loads(line) for line in (run / JOURNAL).read_text().splitlines()]
+    assert [event["event"] for event in events[-2:]] == ["worker ended", "ended"]
+    events[-1]["time"] = events[-1].pop("finished")  # no later than the manifest's
+    events[-2].pop("cpu_seconds")
+    (run / JOURNAL).write_text("".join(f"{json.dumps(event)}\n" for event in events))
+    rewrite(run, lambda plain: plain["attempts"][0].pop("cpu_seconds"))
 
 
 def shorten_journal(run: Path) -> None:
@@ -270,6 +271,7 @@ FOUND_IN_THE_RECORD: dict[str, Callable[[Path], object]] = {
         lambda run: rewrite(run, _set("finished", to="1999-01-01T00:00:00.000+00:00")),
     ),
     "an attempt's seconds": lambda run: rewrite(run, _set("attempts", 0, "seconds", to=1.5)),  # type: ignore[arg-type]
+    "an attempt's processor time": lambda run: rewrite(run, _set("attempts", 0, "cpu_seconds", to=0.5)),  # type: ignore[arg-type]
     "an attempt more": lambda run: rewrite(run, add_attempt),
     "no attempt": lambda run: rewrite(run, _set("attempts", to=[])),
     "the journal removed": lambda run: (run / JOURNAL).unlink(),

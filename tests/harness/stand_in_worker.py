@@ -27,6 +27,8 @@ run_dir, behaviour = Path(sys.argv[1]), sys.argv[2]
 append_event(run_dir, "stand-in", behaviour=behaviour)
 if behaviour == "ignore":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if behaviour == "silent":
+    os.kill(os.getpid(), signal.SIGKILL)
 write_progress(run_dir, "training", epoch=0, epochs=2, step=1, steps=4, loss=0.5)
 sys.stdout.write("the stand-in has begun\n")
 sys.stdout.flush()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import signal
@@ -14,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from harness.compare import Found
+from harness.contents import saved_states
 from harness.errors import ExitCode, UserError
 from harness.listing import show_lines, summary
 from harness.manifest import read_manifest
-from harness.record import attempts_of
+from harness.progress import read_progress
 from harness.recorded import RefusedError, load, locate_data
 from harness.resume import load_broken_off, resume
 from harness.run import Finished, run
@@ -210,22 +210,6 @@ def test_a_worker_that_says_why_it_failed_is_not_started_again(bench: Bench) -> 
     assert len(finished.manifest.attempts) == 1
 
 
-def test_attempts_are_told_from_the_journal() -> None:
-    def at(second: int, event: str, **facts: object) -> dict[str, object]:
-        return {"time": f"2026-01-01T00:00:{second:02d}.000+00:00", "event": event, **facts}
-
-    died_with_its_host = [at(0, "created"), at(1, "started"), at(4, "phase")]
-    went_on = [
-        at(20, "resumed"),
-        at(21, "started"),
-        at(25, "continuing", step=7),
-        at(31, "worker ended", exit_status=0),
-    ]
-    first, second = attempts_of([*died_with_its_host, *went_on, at(32, "ended")])
-    assert dataclasses.astuple(first) == ("2026-01-01T00:00:01.000+00:00", 3.0, None, 0, ())
-    assert dataclasses.astuple(second) == ("2026-01-01T00:00:21.000+00:00", 10.0, 0, 7, ())
-
-
 def step_of(runs: Path) -> int:
     return max(
         (json.loads(path.read_text()).get("step", 0) for path in runs.glob("*/progress.json")), default=0
@@ -257,12 +241,17 @@ def test_the_real_worker_killed_in_mid_epoch_goes_on_to_the_bits_of_an_unbroken_
     spec = saving_spec(tmp_path, "epochs: 8, batch_size: 8")
     harness("run", spec, runs=tmp_path / "whole")
     path = killed_in_mid_epoch(spec, tmp_path / "broken")
+    told = read_progress(path)["cpu_seconds"]
     answer = harness("resume", path, runs=tmp_path / "broken")
     assert answer.returncode in {0, 1}, answer.stderr
     whole, resumed = manifest(only_run(tmp_path / "whole")), manifest(path)
     assert resumed["compared"] == whole["compared"]
     assert resumed["attempts"][0]["exit_status"] is None
     assert resumed["attempts"][1]["from_step"] >= 5
+    spent, last = read_manifest(path).cpu_seconds, resumed["timings"]["cpu_seconds"]
+    assert [attempt["cpu_seconds"] for attempt in resumed["attempts"]] == [told, last]
+    assert spent == told + last > last + 1  # no worker comes to its sixth step within a second
+    assert f"({spent:.0f} CPU-seconds)" in answer.stdout
     assert list((path / "checkpoints").glob("resume-*")) == []
 
 
@@ -283,21 +272,22 @@ def test_a_killed_run_that_began_with_the_weights_of_another_goes_on_from_its_ow
     assert other["compared"]["final_tensor_digest"] != whole["compared"]["final_tensor_digest"]
 
 
-def deaths(path: Path) -> int:
-    return sum(event["event"] == "worker ended" for event in read_events(path))
+def count(runs: Path, event: str) -> int:
+    return sum(told["event"] == event for path in runs.glob("*") for told in read_events(path))
 
 
 def kill_worker(runs: Path, times: int) -> Path:
     """Kill the worker from outside, each time some steps further than before; return the run's folder."""
     reached = 0
     for kill in range(1, times + 1):
+        until(lambda number=kill: count(runs, "started") == number)  # and its progress is its own
         until(lambda further=reached + 2: step_of(runs) > further)
         path = only_run(runs)
         worker = worker_of(path.resolve())
         assert worker is not None
         os.kill(worker, signal.SIGKILL)
-        until(lambda run=path, wanted=kill: deaths(run) == wanted)
-        reached = step_of(runs)
+        until(lambda number=kill: count(runs, "worker ended") == number)
+        reached = max(saved_states(path), default=0)
     return path
 
 

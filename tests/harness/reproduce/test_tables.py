@@ -38,7 +38,10 @@ def made(bench: Bench, tmp_path: Path) -> Reproduction:
     (one,) = result.runs
     (one.path / "products" / "comparison.png").write_bytes(PICTURE)
     products = (*one.manifest.products, ProductRecord("products/comparison.png", "0" * 64))
-    one = dataclasses.replace(one, manifest=dataclasses.replace(one.manifest, products=products))
+    (attempt,) = one.manifest.attempts
+    attempts = tuple(dataclasses.replace(attempt, cpu_seconds=spent) for spent in (100.5, 20.0))
+    changed = dataclasses.replace(one.manifest, products=products, attempts=attempts)
+    one = dataclasses.replace(one, manifest=changed)
     results = (
         dataclasses.replace(result, runs=(one,)),
         ArmResult(recipe.arms["two"], not_run="no data folder has probe.npz (sha256 ab)"),
@@ -52,6 +55,8 @@ def test_the_screen_has_a_line_for_each_arm_and_each_figure(made: Reproduction) 
     told = "\n".join(text_lines(made))
     assert "arm        two: not run, because no data folder has probe.npz (sha256 ab)" in told
     assert "differs    it is smaller" in told
+    assert "(120 CPU-seconds)" in told
+    assert "2000-01-01, 2 min 00 s of processor time in all runs" in told
     (met,) = (line for line in told.splitlines() if line.startswith("met "))
     (missed,) = (line for line in told.splitlines() if line.startswith("missed "))
     assert " ".join(met.split()) == "met 0.9 0.9 (1 seed) reproduced +0 off, 0.05 is allowed"
@@ -69,6 +74,7 @@ def test_result_and_page_are_written_below_the_runs(made: Reproduction, tmp_path
         plain["arms"]["one"]["runs"][0]["manifest_digest"] == made.results[0].runs[0].manifest.manifest_digest
     )
     assert plain["arms"]["two"]["not_run"].endswith("(sha256 ab)")
+    assert plain["cpu_seconds"] == plain["arms"]["one"]["runs"][0]["cpu_seconds"] == 120.5
     assert plain["exit_code"] == 0
     assert shown_as.read_text(encoding="utf-8") == page(made)
     fast, _ = write_reproduction(dataclasses.replace(made, is_fast=True), tmp_path)
