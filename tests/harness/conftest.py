@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.code_capture import PACKAGES, git, source_root
+from harness.code_capture import PACKAGES, git, revision, source_root
 from harness.environment import Environment
 from harness.executors.base import Supervision
 from harness.executors.local import LocalExecutor
@@ -126,9 +126,12 @@ def write_scan(path: Path, n_frames: int = 20) -> Path:
 
 
 @pytest.fixture(scope="session")
-def planted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def planted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The source tree that tests only read."""
-    return plant_tree(tmp_path_factory.mktemp("tree") / "clone")
+    root = plant_tree(tmp_path_factory.mktemp("tree") / "clone")
+    before = revision(root)
+    yield root
+    assert revision(root) == before, "a test changed the tree that others read: it needs one of its own"
 
 
 @pytest.fixture
@@ -152,6 +155,12 @@ def make_bench(tmp_path: Path) -> Callable[[Path], Bench]:
 @pytest.fixture
 def bench(make_bench: Callable[[Path], Bench], planted: Path) -> Bench:
     return make_bench(planted)
+
+
+@pytest.fixture
+def own_bench(make_bench: Callable[[Path], Bench], own_tree: Path) -> Bench:
+    """A place to run in whose source tree the test may change."""
+    return make_bench(own_tree)
 
 
 class Quiet(SimpleHTTPRequestHandler):

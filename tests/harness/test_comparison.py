@@ -33,12 +33,12 @@ def test_a_changed_value_is_named_with_the_places_where_it_was_written(bench: Be
     assert found.headline.startswith("the results differ")
 
 
-def test_changed_code_and_exactness_are_named(bench: Bench) -> None:
-    first = bench.run()
-    with (bench.root / "harness" / "plan.py").open("a") as file:
+def test_changed_code_and_exactness_are_named(own_bench: Bench) -> None:
+    first = own_bench.run()
+    with (own_bench.root / "harness" / "plan.py").open("a") as file:
         file.write("# another line\n")
-    commit(bench.root)
-    second = bench.run("drift", "exactness.threads=2")
+    commit(own_bench.root)
+    second = own_bench.run("drift", "exactness.threads=2")
     found = compared(first.path, second.path)
     assert any("harness/plan.py (changed)" in sentence for sentence in found.code)
     assert any(sentence.startswith("threads 1 -> 2") for sentence in found.environment)

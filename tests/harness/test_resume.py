@@ -145,19 +145,19 @@ def test_a_damaged_journal_is_refused_and_nothing_is_lost(
     assert go_on(bench, path).manifest.status == "completed"
 
 
-def test_other_code_is_refused_and_nothing_touched_unless_it_is_wanted(bench: Bench) -> None:
-    path = bench.run("killed").path
+def test_other_code_is_refused_and_nothing_touched_unless_it_is_wanted(own_bench: Bench) -> None:
+    path = own_bench.run("killed").path
     before = {file.name: file.read_bytes() for file in path.iterdir() if file.is_file()}
-    with (bench.root / "harness" / "plan.py").open("a") as file:
+    with (own_bench.root / "harness" / "plan.py").open("a") as file:
         file.write("# another line\n")
     with pytest.raises(RefusedError, match=r"cannot be continued as it was:\n.*harness/plan\.py \(changed\)"):
-        go_on(bench, path)
+        go_on(own_bench, path)
     old = read_manifest(path).code.commit
-    commit(bench.root)
+    commit(own_bench.root)
     with pytest.raises(RefusedError, match=f"git checkout {old} brings the run's commit back"):
-        go_on(bench, path)
+        go_on(own_bench, path)
     assert {file.name: file.read_bytes() for file in path.iterdir() if file.is_file()} == before
-    go_on(bench, path, regardless=True)
+    go_on(own_bench, path, regardless=True)
 
 
 @pytest.mark.parametrize("regardless", [False, True])
@@ -180,11 +180,11 @@ def test_other_data_are_refused_in_any_case(bench: Bench, regardless: bool) -> N
     assert (path / MANIFEST).is_file()
 
 
-def test_what_differs_and_is_wanted_all_the_same_stands_in_the_manifest(bench: Bench) -> None:
-    path = bench.run("killed").path
-    with (bench.root / "harness" / "plan.py").open("a") as file:
+def test_what_differs_and_is_wanted_all_the_same_stands_in_the_manifest(own_bench: Bench) -> None:
+    path = own_bench.run("killed").path
+    with (own_bench.root / "harness" / "plan.py").open("a") as file:
         file.write("# another line\n")
-    first, second = go_on(bench, path, regardless=True).manifest.attempts
+    first, second = go_on(own_bench, path, regardless=True).manifest.attempts
     assert first.differences == ()
     assert any("harness/plan.py (changed)" in sentence for sentence in second.differences)
 

@@ -33,14 +33,14 @@ def test_a_known_answer_that_one_version_did_not_ask_for_is_no_difference(bench:
     assert sentence.startswith("known answers exp:")
 
 
-def test_values_data_and_every_source_file_are_listed(bench: Bench) -> None:
-    one = read_manifest(bench.run().path)
-    write_scan(bench.data, n_frames=24)
+def test_values_data_and_every_source_file_are_listed(own_bench: Bench) -> None:
+    one = read_manifest(own_bench.run().path)
+    write_scan(own_bench.data, n_frames=24)
     for path in ("harness/plan.py", "ptycho_torch/module.py"):
-        with (bench.root / path).open("a") as file:
+        with (own_bench.root / path).open("a") as file:
             file.write("# another line\n")
-    commit(bench.root)
-    other = read_manifest(bench.run("complete", "training.epochs=3").path)
+    commit(own_bench.root)
+    other = read_manifest(own_bench.run("complete", "training.epochs=3").path)
     assert named(suspects(one, other)) == [
         ("inputs", "training.epochs"),
         ("data", "train"),
