@@ -7,7 +7,14 @@ from types import MappingProxyType
 
 from ptycho_torch.errors import ConfigError, ExactnessError
 
-__all__ = ["PROFILES", "REQUIRED_CPU_FLAGS", "environment", "foreign_variables", "resolve_profile"]
+__all__ = [
+    "PROFILES",
+    "REQUIRED_CPU_FLAGS",
+    "environment",
+    "foreign_variables",
+    "resolve_profile",
+    "without_allocator",
+]
 
 PROFILES = ("strict", "portable", "portable-sse")
 
@@ -110,9 +117,16 @@ def foreign_variables(profile: str, environ: Mapping[str, str]) -> dict[str, str
         Name to the value found.
     """
     _check(profile)
-    return {
-        name: environ[name] for name in sorted(_BIT_CHANGING - set(_PORTABLE[profile])) if name in environ
-    }
+    found = without_allocator(environ)
+    return {name: found[name] for name in sorted(_BIT_CHANGING - set(_PORTABLE[profile])) if name in found}
+
+
+def without_allocator(environ: Mapping[str, str]) -> dict[str, str]:
+    """Leave out what the C library's allocator is told: where numbers lie changes no bits."""
+    tunables = environ.get("GLIBC_TUNABLES", "").split(":")
+    others = ":".join(tunable for tunable in tunables if not tunable.startswith("glibc.malloc."))
+    rest = {name: value for name, value in environ.items() if name != "GLIBC_TUNABLES"}
+    return rest | ({"GLIBC_TUNABLES": others} if others else {})
 
 
 def resolve_profile(requested: str, cpu_flags: Collection[str], machine: str, accelerator: str) -> str:

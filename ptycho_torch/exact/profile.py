@@ -19,7 +19,7 @@ from ptycho_torch.exact.libraries import (
     openblas_core,
     openblas_threads,
 )
-from ptycho_torch.profiles import environment, foreign_variables
+from ptycho_torch.profiles import environment, foreign_variables, without_allocator
 
 __all__ = ["apply_and_verify", "known_answer_test", "observe"]
 
@@ -115,6 +115,7 @@ def observe() -> dict[str, Any]:
         they compute with (None where a library is absent or cannot be asked), cuDNN and TF32 settings,
         versions, and the environment variables that profiles know.
     """
+    environ = without_allocator(os.environ)
     names = sorted(
         {
             *environment("portable", 1),
@@ -142,7 +143,7 @@ def observe() -> dict[str, Any]:
         "matmul_allow_tf32": torch.backends.cuda.matmul.allow_tf32,
         "torch": torch.__version__,
         "numpy": np.__version__,
-        "environment": {name: os.environ.get(name) for name in names},
+        "environment": {name: environ.get(name) for name in names},
     }
 
 
@@ -153,14 +154,13 @@ def _verify(
     wanted: Mapping[str, str],
     observed: Mapping[str, Any],
 ) -> None:
+    environ = without_allocator(os.environ)
     problems = [
-        f"{name} is {os.environ.get(name)!r} instead of {value!r}"
+        f"{name} is {environ.get(name)!r} instead of {value!r}"
         for name, value in sorted(wanted.items())
-        if os.environ.get(name) != value
+        if environ.get(name) != value
     ]
-    problems += [
-        f"{name} is set to {value!r}" for name, value in foreign_variables(profile, os.environ).items()
-    ]
+    problems += [f"{name} is set to {value!r}" for name, value in foreign_variables(profile, environ).items()]
     facts: dict[str, object] = {
         "num_threads": threads,
         "num_interop_threads": 1,

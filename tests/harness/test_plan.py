@@ -26,9 +26,16 @@ CALLER = {
 }
 
 
-@pytest.mark.parametrize("profile", ["strict", "portable", "portable-sse"])
+@pytest.mark.parametrize(
+    ("profile", "tunables"),
+    [
+        ("strict", "glibc.malloc.hugetlb=1"),
+        ("portable", "glibc.malloc.hugetlb=1"),
+        ("portable-sse", "glibc.cpu.hwcaps=-AVX2,-FMA,-FMA4:glibc.malloc.hugetlb=1"),
+    ],
+)
 def test_the_worker_gets_the_profile_and_nothing_of_the_caller_that_could_change_a_result(
-    profile: str,
+    profile: str, tunables: str
 ) -> None:
     settled = worker_environment(profile, 2, CALLER, "/packages")
     assert settled == {
@@ -42,6 +49,7 @@ def test_the_worker_gets_the_profile_and_nothing_of_the_caller_that_could_change
         "MALLOC_MMAP_THRESHOLD_": "33554432",
         "MALLOC_TRIM_THRESHOLD_": "2147483647",
         **profile_environment(profile, 2),
+        "GLIBC_TUNABLES": tunables,
     }
 
 

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from ptycho_torch.errors import ConfigError, ExactnessError
-from ptycho_torch.profiles import PROFILES, environment, foreign_variables, resolve_profile
+from ptycho_torch.profiles import PROFILES, environment, foreign_variables, resolve_profile, without_allocator
 
 HASWELL = {"sse4_1", "sse4_2", "avx", "avx2", "fma"}
 NEHALEM = {"sse4_1", "sse4_2"}
@@ -83,6 +83,18 @@ def test_variables_that_change_bits_are_foreign_to_a_profile_that_does_not_set_t
     assert foreign_variables("portable", {"NVIDIA_TF32_OVERRIDE": "1", "LANG": "C"}) == {
         "NVIDIA_TF32_OVERRIDE": "1"
     }
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_what_the_allocator_is_told_belongs_to_every_profile_and_nothing_else_of_the_c_library(profile):
+    variables = environment(profile, 1)
+    own = variables.get("GLIBC_TUNABLES")
+    told = {"GLIBC_TUNABLES": ":".join(filter(None, (own, "glibc.malloc.hugetlb=1")))}
+    assert without_allocator(variables | told) == variables
+    assert foreign_variables(profile, variables | told) == {}
+    other = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1:glibc.cpu.hwcaps=-AVX512F"}
+    assert without_allocator(variables | other)["GLIBC_TUNABLES"] == "glibc.cpu.hwcaps=-AVX512F"
+    assert bool(foreign_variables(profile, other)) == (own is None)
 
 
 def test_profiles_can_be_read_where_there_is_no_torch():

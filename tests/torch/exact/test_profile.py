@@ -56,11 +56,15 @@ def report(profile: str, threads: int, variables: dict[str, str], before: str = 
     return json.loads(finished.stdout)
 
 
+@pytest.mark.parametrize("allocator", [[], ["glibc.malloc.hugetlb=1"]], ids=["plain", "huge pages"])
 @pytest.mark.parametrize("profile", ["strict", "portable", "portable-sse"])
-def test_a_profile_whose_environment_was_set_is_in_force(profile):
+def test_a_profile_whose_environment_was_set_is_in_force_whatever_the_allocator_is_told(profile, allocator):
     if not can_run(profile):
         pytest.skip(f"this CPU cannot keep what profile {profile!r} promises")
-    observed = report(profile, 1, environment(profile, 1))
+    variables = environment(profile, 1)
+    tunables = ":".join([*filter(None, [variables.get("GLIBC_TUNABLES")]), *allocator])
+    observed = report(profile, 1, variables | ({"GLIBC_TUNABLES": tunables} if tunables else {}))
+    assert observed["environment"]["GLIBC_TUNABLES"] == variables.get("GLIBC_TUNABLES")
     assert observed["profile"] == profile
     assert (observed["num_threads"], observed["num_interop_threads"]) == (1, 1)
     assert observed["deterministic_algorithms"] is True
