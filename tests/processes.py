@@ -6,7 +6,7 @@ import contextlib
 import os
 from pathlib import Path
 
-__all__ = ["is_running", "may_mount", "worker_of"]
+__all__ = ["is_running", "living_worker_of", "may_mount", "worker_of"]
 
 _SYS_ADMIN = 21
 """Number of the capability that mounting needs; uid 0 has it in no container that was not given it."""
@@ -36,3 +36,10 @@ def worker_of(run: Path) -> int | None:
                 if words[0].endswith(b"python") and words[2:4] == [b"harness.worker", os.fsencode(run)]:
                     return int(entry.name)
     return None
+
+
+def living_worker_of(run: Path) -> int:
+    """Return the run's worker, which must be there; number 0 would be all of the caller's own processes."""
+    worker = worker_of(run)
+    assert worker is not None, f"{run.name} has no worker"
+    return worker

@@ -11,8 +11,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +22,9 @@ from harness.executors.docker import DockerExecutor
 from harness.images import connect
 from harness.labels import RUN_LABEL
 from tests.container.compose_kit import PASSING_LABEL
+from tests.waiting import last_of, until
 
 ROOT = Path(__file__).parents[2]
-PATIENCE_S = 300.0
-"""How long a machine that has much else to do may take for anything that must happen."""
 
 SPEC = """\
 name: small
@@ -129,18 +127,6 @@ def manifest(run: Path) -> dict[str, Any]:
 def status_of(folder: Path, run: Path) -> str:
     listed = json.loads(harness(folder, "list", "--json").stdout)
     return str(next(one["status"] for one in listed if Path(one["path"]).name == run.name))
-
-
-def until(condition: Callable[[], bool], what: str, log: Path | None = None) -> None:
-    """Wait for what will come, and show the end of a log when it does not; a machine may be a slow one."""
-    end = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end, f"it did not happen in {PATIENCE_S:.0f} s: {what}\n{last_of(log)}"
-        time.sleep(0.05)
-
-
-def last_of(log: Path | None) -> str:
-    return log.read_text(errors="replace")[-5000:] if log is not None else ""
 
 
 def containers_of(client: DockerClient, run: Path) -> list[dict[str, Any]]:

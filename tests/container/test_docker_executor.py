@@ -20,7 +20,6 @@ from tests.container.bait import Bait
 from tests.container.compose_kit import NEEDS_GPU, NEEDS_NO_GPU, PASSING_LABEL, golden_digests
 from tests.container.docker_kit import (
     DURABLE,
-    PATIENCE_S,
     ROOT,
     as_user,
     containers_of,
@@ -34,6 +33,7 @@ from tests.container.docker_kit import (
     surroundings,
     until_it_trains,
 )
+from tests.waiting import PATIENCE_S
 
 pytestmark = [pytest.mark.container, pytest.mark.usefixtures("cpu_image")]
 BASE_NAME = "org.opencontainers.image.base.name"

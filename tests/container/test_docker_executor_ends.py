@@ -16,17 +16,16 @@ from ptycho_torch.resume import find_continuation
 from tests.container.docker_kit import (
     DURABLE,
     ENDLESS,
-    PATIENCE_S,
     containers_of,
     folder_of,
     harness,
     host,
     manifest,
     status_of,
-    until,
     until_it_trains,
 )
-from tests.processes import worker_of
+from tests.processes import living_worker_of, worker_of
+from tests.waiting import PATIENCE_S, until
 
 pytestmark = [pytest.mark.container, pytest.mark.usefixtures("cpu_image")]
 TIMES = range(3)
@@ -68,8 +67,11 @@ def test_a_request_to_stop_ends_in_a_checkpoint(folder: Path, number: signal.Sig
 def test_a_second_request_ends_a_worker_that_does_not_listen(folder: Path) -> None:
     with host(folder, ENDLESS) as (process, run):
         until_it_trains(process, run)
-        os.kill(worker_of(run) or 0, signal.SIGSTOP)
+        os.kill(living_worker_of(run), signal.SIGSTOP)
         process.send_signal(signal.SIGINT)
+        # Of two signals that are sent before it looks, a process hears one.
+        log = folder / "host.log"
+        until(lambda: "once more (Ctrl-C)" in log.read_text(), "the answer to the first request", log)
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(1)
         process.send_signal(signal.SIGINT)
@@ -112,7 +114,7 @@ def test_docker_kill_is_a_failure_that_says_so(folder: Path, time: int) -> None:
 def test_a_killed_worker_is_a_failure_that_says_so(folder: Path, time: int) -> None:
     with host(folder, ENDLESS, *DURABLE) as (process, run):
         until_it_trains(process, run, STATES)
-        os.kill(worker_of(run) or 0, signal.SIGKILL)
+        os.kill(living_worker_of(run), signal.SIGKILL)
         assert process.wait(PATIENCE_S) == 1
     record = manifest(run)
     assert record["status"] == "failed"
@@ -126,7 +128,7 @@ def test_the_memory_limit_is_a_failure_that_names_it(folder: Path, time: int) ->
     with host(folder, ENDLESS, *DURABLE, "container.memory=1g") as (process, run):
         until_it_trains(process, run, STATES)
         # Of all in the container the worker is to be taken, although another process wants the memory.
-        Path(f"/proc/{worker_of(run) or 0}/oom_score_adj").write_text("1000")
+        Path(f"/proc/{living_worker_of(run)}/oom_score_adj").write_text("1000")
         (container,) = containers_of(connect(), run)
         wants = connect().api.exec_create(container["Id"], ["python", "-c", "b'x' * 2**31"])
         connect().api.exec_start(wants, detach=True)

@@ -22,20 +22,18 @@ from harness.store import is_held
 from tests.container.compose_kit import ROOT
 from tests.container.docker_kit import (
     ENDLESS,
-    PATIENCE_S,
     as_user,
     containers_of,
     folder_of,
     harness,
     host,
     interpreter_for,
-    last_of,
     manifest,
     surroundings,
-    until,
     until_it_trains,
 )
 from tests.processes import is_running, worker_of
+from tests.waiting import PATIENCE_S, last_of, until
 
 pytestmark = pytest.mark.container
 

@@ -18,10 +18,10 @@ from tests.container.docker_kit import (
     run_folder,
     starting_host,
     status_of,
-    until,
 )
 from tests.container.engine_gate import Moment, closing_gate
 from tests.processes import worker_of
+from tests.waiting import until
 
 pytestmark = [pytest.mark.container, pytest.mark.usefixtures("cpu_image")]
 

@@ -23,6 +23,9 @@ from ptycho_torch.trace import TraceLine
 sys.path.append(str(Path(__file__).parent))
 from torch_archive import write_checkpoint
 
+LONG_S = 3600
+"""Until a signal comes, however slow the machine is."""
+
 run_dir, behaviour = Path(sys.argv[1]), sys.argv[2]
 append_event(run_dir, "stand-in", behaviour=behaviour)
 if behaviour == "ignore":
@@ -49,14 +52,14 @@ def wait_for_a_signal() -> None:
 
     signal.signal(signal.SIGTERM, stop)
     write_progress(run_dir, "waiting")
-    time.sleep(60)
+    time.sleep(LONG_S)
 
 
 if behaviour == "wait":
     wait_for_a_signal()
 if behaviour == "ignore":
     write_progress(run_dir, "waiting")
-    time.sleep(60)
+    time.sleep(LONG_S)
 
 resolved = json.loads((run_dir / "resolved.json").read_text())
 inputs = json.loads((run_dir / "inputs.json").read_text())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from harness.labels import Host
+from tests.waiting import until
 
 SAYS_WHO_IT_IS = "from harness.labels import Host; print(Host.myself(), flush=True); input()"
 
@@ -44,9 +44,7 @@ def test_a_killed_host_whose_parent_takes_no_notice_has_died(
 ) -> None:
     process, host = other
     process.kill()
-    end = time.monotonic() + 60
-    while not host.has_died():
-        assert time.monotonic() < end
+    until(host.has_died)
     assert Path(f"/proc/{host.pid}/stat").exists()
 
 

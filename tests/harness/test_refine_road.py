@@ -13,8 +13,9 @@ import pytest
 
 from harness.errors import ExitCode
 from harness.store import file_digest
-from tests.harness.test_road import SPEC, harness, listed, manifest, only_run, start, until
-from tests.processes import worker_of
+from tests.harness.test_road import SPEC, harness, listed, manifest, only_run, start
+from tests.processes import living_worker_of
+from tests.waiting import until
 
 pytestmark = pytest.mark.slow  # each of half a dozen runs imports torch
 
@@ -89,8 +90,7 @@ def test_a_refinement_that_is_killed_is_begun_anew_and_ends_in_the_same_bits(
     host = start(only_run(shop / "plain"), runs, *LONG, verb="refine")
     until(lambda: "refining" in phases(runs))
     path = only_run(runs)
-    worker = worker_of(path.resolve())
-    assert worker is not None
+    worker = living_worker_of(path.resolve())
     for process in (host.pid, worker):
         os.kill(process, signal.SIGKILL)
     host.wait()

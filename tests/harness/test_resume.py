@@ -24,9 +24,10 @@ from harness.run import Finished, run
 from harness.soundness import contradictions
 from harness.store import MANIFEST, hold_run, is_held, read_events
 from tests.harness.conftest import Bench, commit
-from tests.harness.test_road import ROOT, SPEC, harness, listed, long_spec, manifest, only_run, start, until
+from tests.harness.test_road import ROOT, SPEC, harness, listed, long_spec, manifest, only_run, start
 from tests.harness.test_run import HOST
-from tests.processes import worker_of
+from tests.processes import living_worker_of, worker_of
+from tests.waiting import until
 
 
 def go_on(bench: Bench, path: Path, behaviour: str = "complete", *, regardless: bool = False) -> Finished:
@@ -228,8 +229,7 @@ def killed_in_mid_epoch(spec: Path, runs: Path, *words: str) -> Path:
     host = start(spec, runs, *words)
     until(lambda: step_of(runs) >= 6)
     path = only_run(runs)
-    worker = worker_of(path.resolve())
-    assert worker is not None
+    worker = living_worker_of(path.resolve())
     for process in (host.pid, worker):
         os.kill(process, signal.SIGKILL)
     host.wait()
@@ -283,8 +283,7 @@ def kill_worker(runs: Path, times: int) -> Path:
         until(lambda number=kill: count(runs, "started") == number)  # and its progress is its own
         until(lambda further=reached + 2: step_of(runs) > further)
         path = only_run(runs)
-        worker = worker_of(path.resolve())
-        assert worker is not None
+        worker = living_worker_of(path.resolve())
         os.kill(worker, signal.SIGKILL)
         until(lambda number=kill: count(runs, "worker ended") == number)
         reached = max(saved_states(path), default=0)

@@ -9,8 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ import torch
 
 from harness.gate import METRICS
 from harness.plan import worker_environment
+from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
 SPEC = """\
@@ -65,13 +65,6 @@ def only_run(runs: Path) -> Path:
 def manifest(run: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((run / "manifest.json").read_text())
     return content
-
-
-def until(condition: Callable[[], bool], seconds: float = 90) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.02)
 
 
 def listed(runs: Path) -> list[dict[str, Any]]:

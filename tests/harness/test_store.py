@@ -7,8 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -30,6 +28,7 @@ from harness.store import (
     write_json,
 )
 from tests.disk_calls import file_sync, folder_sync, note_disk_calls, rename_to
+from tests.waiting import until
 
 HOLD = """
 import subprocess, sys
@@ -40,13 +39,6 @@ child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], 
 print(run.path, child.pid, flush=True)
 child.wait()
 """
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 10) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "the condition was never met"
-        time.sleep(0.01)
 
 
 def test_runs_created_at_the_same_moment_get_folders_of_their_own(tmp_path: Path) -> None:
@@ -88,7 +80,7 @@ def test_a_killed_host_leaves_the_run_running_until_its_worker_is_dead_too(tmp_p
         host.wait()
     assert state_without_manifest(Path(path)) == "running"
     os.kill(int(worker), signal.SIGKILL)
-    wait_until(lambda: not is_held(Path(path)))
+    until(lambda: not is_held(Path(path)))
     assert state_without_manifest(Path(path)) == "interrupted"
 
 

@@ -31,11 +31,10 @@ from harness.resume import load_broken_off, resume
 from harness.run import Finished, Job, run
 from harness.spec import read_spec
 from harness.store import LOG, MANIFEST, is_held, read_events
+from tests.waiting import PATIENCE_S, until
 
 ROOT = source_root()
-_START_SECONDS = 120
 _LOOK_SECONDS = 0.02
-_FREE_SECONDS = 120
 _PLACE = "PROOF_SOCKET"
 
 
@@ -76,11 +75,8 @@ class Forks:
             env={**environment, "LD_PRELOAD": str(self.shim)},
             stdin=subprocess.PIPE,
         )
-        deadline = time.monotonic() + _START_SECONDS
-        while not self.place.exists():
-            assert self._process.poll() is None, "the fork server did not start"
-            assert time.monotonic() < deadline, "the fork server did not start in time"
-            time.sleep(0.05)
+        until(lambda: self.place.exists() or self._process.poll() is not None, "the fork server")
+        assert self._process.poll() is None, "the fork server did not start"
 
     def host(self, *arguments: str | Path, fault: str | None = None) -> tuple[int, str]:
         """Run a command of the command line in a process of its own; give its exit status and its output."""
@@ -100,7 +96,7 @@ class Forks:
     def close(self) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
-        self._process.wait(timeout=30)
+        self._process.wait(PATIENCE_S)
 
 
 def fork(place: Path, request: dict[str, Any], log: int, lock: int, look: Callable[[int], None]) -> int:
@@ -223,10 +219,7 @@ class Subject:
 
 def wait_until_free(path: Path) -> None:
     """Wait until the last helper of a killed worker is gone."""
-    deadline = time.monotonic() + _FREE_SECONDS
-    while is_held(path):
-        assert time.monotonic() < deadline, f"{path.name} stays locked"
-        time.sleep(0.02)
+    until(lambda: not is_held(path), f"the lock of {path.name}")
 
 
 ENDED = {"completed", "collapsed"}

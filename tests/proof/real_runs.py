@@ -7,13 +7,12 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
+from harness.store import MANIFEST
 from tests.proof.forked import ROOT
-
-_SECONDS = 300
+from tests.waiting import until
 
 
 def command(*arguments: str | Path) -> list[str]:
@@ -30,13 +29,6 @@ def harness(*arguments: str | Path, **more: str) -> subprocess.CompletedProcess[
     )
 
 
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + _SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        time.sleep(0.005)
-
-
 def descendants(process: int) -> list[int]:
     """Return the processes that a process has started, and theirs."""
     with contextlib.suppress(FileNotFoundError):
@@ -44,6 +36,17 @@ def descendants(process: int) -> list[int]:
         children = [int(word) for task in tasks for word in (task / "children").read_text().split()]
         return [*children, *(one for child in children for one in descendants(child))]
     return []
+
+
+def workers_of(host: int) -> list[int]:
+    """Return the workers that a host has started itself, without those that they have started."""
+    found = []
+    for one in descendants(host):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            parent = Path(f"/proc/{one}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[1]
+            if int(parent) == host and b"harness.worker" in Path(f"/proc/{one}/cmdline").read_bytes():
+                found.append(one)
+    return found
 
 
 def batches_of(run: Path) -> int:
@@ -75,4 +78,5 @@ def killed_when(condition: Callable[[Path], bool], runs: Path, *arguments: str |
         with contextlib.suppress(ProcessLookupError):
             os.kill(process, signal.SIGKILL)
     host.wait()
-    return only_run(runs)
+    run = only_run(runs)
+    return run if run is not None and not (run / MANIFEST).exists() else None

@@ -162,7 +162,7 @@ def host_faults(
         status, said = forks.host(*command, fault=f"{runs}|{KINDS}|{number}|{action}|{report}")
         hit = hit_in(report)
         if hit is None:
-            assert status == 0, said
+            assert status in {0, 1}, said
             shutil.rmtree(runs)
             continue
         found = [said] if "Traceback" in said else []

@@ -19,15 +19,15 @@ from tests.proof.forked import Death, Forks, continued_from, differing, events_n
 from tests.proof.real_runs import (
     batches_of,
     command,
-    descendants,
     harness,
     killed_when,
     only_run,
     surroundings,
-    until,
+    workers_of,
 )
 from tests.proof.specs import SMALL
 from tests.proof.test_kills import subject_of
+from tests.waiting import until
 
 pytestmark = pytest.mark.proof
 ENDED_CODES = {0, 1}
@@ -137,12 +137,8 @@ def test_a_worker_killed_again_and_again_is_started_again_by_itself(
     )
     for kill, batches in enumerate((5, 11, 17), start=1):
         until(lambda n=batches: (run := only_run(runs)) is not None and batches_of(run) >= n)
-        [worker] = [
-            one
-            for one in descendants(host.pid)
-            if b"harness.worker" in Path(f"/proc/{one}/cmdline").read_bytes()
-            and int(Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()[1]) == host.pid
-        ]
+        until(lambda: workers_of(host.pid))  # the one before may have come so far, too
+        [worker] = workers_of(host.pid)
         with contextlib.suppress(ProcessLookupError):
             os.kill(worker, signal.SIGKILL)
         path = only_run(runs)

@@ -7,7 +7,6 @@ import os
 import re
 import shlex
 import subprocess
-import time
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from tests.container.compose_kit import (
     manifest_of,
     need_engine,
 )
+from tests.waiting import until
 
 pytestmark = pytest.mark.container
 
@@ -209,10 +209,7 @@ def test_a_stop_is_heard_and_the_run_is_resumed_to_its_end(owned: Checkout) -> N
     assert started.returncode == 0, started.stderr
     container = started.stdout.split()[-1]
     try:
-        deadline = time.monotonic() + 240
-        while not any('"training"' in read(run / "journal.jsonl") for run in runs_of(owned) - before):
-            assert time.monotonic() < deadline
-            time.sleep(1)
+        until(lambda: any('"training"' in read(run / "journal.jsonl") for run in runs_of(owned) - before))
         subprocess.run(["docker", "stop", "--time", "100", container], capture_output=True, check=True)
         wait = subprocess.run(["docker", "wait", container], capture_output=True, text=True, check=True)
     finally:
