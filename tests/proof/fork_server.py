@@ -105,8 +105,10 @@ def main(place: Path) -> None:
     described()
     gc.freeze()
     server = socket.socket(socket.AF_UNIX)
-    server.bind(str(place))
+    not_yet = place.with_suffix(".new")
+    server.bind(str(not_yet))
     server.listen()
+    not_yet.rename(place)  # who sees it finds somebody who listens
     events = selectors.DefaultSelector()
     events.register(server, selectors.EVENT_READ, "server")
     events.register(sys.stdin, selectors.EVENT_READ, "starter")
