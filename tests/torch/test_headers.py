@@ -291,7 +291,7 @@ def test_reading_a_header_loads_neither_torch_nor_h5py(tmp_path: Path) -> None:
         "import sys, ptycho_torch.headers as h; assert 'numpy' not in sys.modules;"
         "h.read_header(sys.argv[1]); assert not {'torch', 'lightning', 'h5py'} & set(sys.modules)"
     )
-    subprocess.run([sys.executable, "-c", program, str(path)], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", program, str(path)], check=True)
 
 
 def test_a_header_survives_pickle(tmp_path: Path) -> None:

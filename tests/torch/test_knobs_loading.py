@@ -17,6 +17,7 @@ from ptycho_torch.data.dataset import GroupDataset
 from ptycho_torch.errors import ConfigError
 from ptycho_torch.readers import Scan
 from tests.torch.small_training import ONE_STEP, SMALL, MakePayload, fit
+from tests.waiting import until
 
 EPOCHS, BATCHES = 3, 4
 SETTINGS = SMALL | {"epochs": EPOCHS, "n_groups": 4 * BATCHES, "validation_fraction": 0.0}
@@ -107,20 +108,17 @@ def test_a_worker_makes_so_many_batches_before_the_first_is_taken(
     payload = make_payload(SETTINGS, num_workers=1, prefetch_factor=depth)
     loader = PtychoDataModule(payload, scan, None, seed=1).train_dataloader()
     batches = iter(loader)
-    assert settled(journal) == depth
+    assert settled(journal, depth) == depth
     next(batches)
-    assert settled(journal) == min(depth + 1, BATCHES)
+    more = min(depth + 1, BATCHES)
+    assert settled(journal, more) == more
 
 
-def settled(journal: Journal) -> int:
-    """Wait until no more batches are made, and return how many there are."""
-    count, quiet_since = 0, time.monotonic()
-    while count == 0 or time.monotonic() - quiet_since < 0.5:
-        found = len(journal.read())
-        if found != count:
-            count, quiet_since = found, time.monotonic()
-        time.sleep(0.02)
-    return count
+def settled(journal: Journal, expected: int) -> int:
+    """Wait until so many batches are made, and a moment longer; return how many there are then."""
+    until(lambda: len(journal.read()) >= expected, f"{expected} batches")
+    time.sleep(0.5)
+    return len(journal.read())
 
 
 def test_pinned_memory_is_refused_on_a_processor_by_name(make_payload: MakePayload) -> None:

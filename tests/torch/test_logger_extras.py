@@ -62,14 +62,21 @@ print(json.dumps([
 READ_WANDB = """
 import json, struct, sys
 from wandb.proto.wandb_internal_pb2 import Record
+BLOCK, WHOLE, FIRST, LAST = 32768, 1, 2, 4
 content, place, losses = open(sys.argv[1], "rb").read(), 7, []
 while place + 7 <= len(content):
+    if BLOCK - place % BLOCK < 7:
+        place += BLOCK - place % BLOCK
+        continue
     _, length, kind = struct.unpack_from("<IHB", content, place)
-    assert kind == 1, "the file is longer than one block"
-    record = Record.FromString(content[place + 7 : place + 7 + length])
+    part = content[place + 7 : place + 7 + length]
+    text = part if kind in (WHOLE, FIRST) else text + part
+    place += 7 + length
+    if kind not in (WHOLE, LAST):
+        continue
+    record = Record.FromString(text)
     items = {(item.key or item.nested_key[0]): item.value_json for item in record.history.item}
     losses += [json.loads(items["train_loss"])] if "train_loss" in items else []
-    place += 7 + length
 print(json.dumps(losses))
 """
 
@@ -83,7 +90,7 @@ def extras(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "absent.txt").write_text("".join(absent), encoding="utf-8")
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-input", "--no-deps", "--no-compile"]
     command += ["--require-hashes", "--only-binary", ":all:", "--target", str(folder / "packages")]
-    command += ["--requirement", str(folder / "absent.txt"), "--retries", "1", "--timeout", "30"]
+    command += ["--requirement", str(folder / "absent.txt"), "--retries", "5", "--timeout", "30"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0 and UNREACHABLE.search(done.stderr):
         pytest.skip(f"the package index cannot be reached: {done.stderr.strip().splitlines()[-1]}")
