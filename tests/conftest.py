@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling, Scheduling
 
-settings.register_profile("repeatable", derandomize=True, deadline=None)
+# The examples are the same each time, so that slowness tells of the machine only.
+settings.register_profile(
+    "repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
 settings.load_profile("repeatable")
 
 ONE_PROCESS = PurePosixPath("tests/container/builds")

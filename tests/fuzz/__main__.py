@@ -26,7 +26,7 @@ def main(target: str, seconds: str, *more: str) -> None:
         corpus.mkdir()
         for number, content in enumerate(seeds(target)):
             (corpus / f"seed-{number:03}").write_bytes(content)
-        options = [f"-max_total_time={seconds}", "-rss_limit_mb=2048", "-timeout=20", "-print_final_stats=1"]
+        options = [f"-max_total_time={seconds}", "-rss_limit_mb=2048", "-timeout=120", "-print_final_stats=1"]
         atheris.Setup(
             [sys.argv[0], *options, *more, str(corpus)],
             lambda data: TARGETS[target](data, Path(scratch)),

@@ -12,7 +12,9 @@ from tests.fuzz.seeds import seeds
 from tests.fuzz.targets import TARGETS, FindingError, archive_from, demand
 
 WITH_FOLDER = settings(
-    max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[*settings().suppress_health_check, HealthCheck.function_scoped_fixture],
 )
 ARCHIVES = seeds("npz")
 FOUND = {

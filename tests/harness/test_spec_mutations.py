@@ -32,7 +32,11 @@ EDIT = st.tuples(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=150,
+    deadline=None,
+    suppress_health_check=[*settings().suppress_health_check, HealthCheck.function_scoped_fixture],
+)
 @given(edits=st.lists(EDIT, min_size=1, max_size=4))
 def test_a_mutilated_spec_resolves_or_is_refused_and_nothing_else(
     tmp_path: Path, edits: list[tuple[int, int, bytes]]
