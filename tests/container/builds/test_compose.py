@@ -114,7 +114,7 @@ def within_reach(bait: Bait) -> dict[str, str]:
     connect = f'import socket; socket.create_connection((\\"{bait.gateway}\\", {bait.port}), 5)'
     return {
         f'python -c "{connect}"': "unreachable",
-        'test "$(ls /sys/class/net)" != lo': "",
+        "grep -x up /sys/class/net/*/operstate": "",
         f"cat {bait.secret}": "No such file",
         "ls /run/docker.sock": "No such file",
         "cp /bin/sh /tmp/sh && chown 4242 /tmp/sh": "not permitted",
