@@ -98,6 +98,9 @@ def _demand(spec: RunSpec, payload: TrainingPayload, header: ScanHeader, *, is_s
         return _squares(spec, payload, header, is_split=is_split)
     n_frames = data.n_subsample or header.n_frames
     cluster = 1 if payload.model.gridsize == 1 else data.neighbor_count + 1
+    if cluster > n_frames:
+        sentence = f"is {data.neighbor_count}, but there are {n_frames} frames in all: lower it"
+        return [spec.problem(sentence, "data.neighbor_count")]
     try:
         held_out = held_out_frames(n_frames, data.validation_fraction if is_split else 0.0, cluster)
     except DataError as error:

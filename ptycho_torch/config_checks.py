@@ -130,10 +130,9 @@ def _note(merged: Merged, problems: Problems, key: str, sentence: str) -> None:
 def _check_stated(merged: Merged, header: ScanHeader, problems: Problems) -> None:
     side = merged.values["model.N"]
     if side != header.N:
-        sentence = (
-            f"is {side!r}, but the frames of {header.name} have {header.N} x {header.N} pixels: "
-            f"drop it, or choose other data"
-        )
+        is_trained = merged.origins["model.N"].layer == "trained model"
+        cure = "choose other data" if is_trained else "drop it, or choose other data"
+        sentence = f"is {side!r}, but the frames of {header.name} have {header.N} x {header.N} pixels: {cure}"
         _note(merged, problems, "model.N", sentence)
     is_told = merged.origins["data.units"].layer not in DEFAULT_LAYERS
     if header.units is None and not is_told:

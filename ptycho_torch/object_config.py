@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from ptycho_torch.config import PositiveFloat, frozen_config
+from ptycho_torch.config import frozen_config
 from ptycho_torch.field_types import Demands
 
 __all__ = [
     "DeadLeaves",
     "GaussianField",
+    "Length",
     "Lines",
-    "NonNegativeFloat",
     "ObjectConfig",
     "Picture",
     "SiemensStar",
 ]
 
-NonNegativeFloat = Annotated[float, Demands(ge=0)]
+LargestPhase = Annotated[float, Demands(ge=0, le=1000)]
+Length = Annotated[float, Demands(ge=0, le=4096)]
+"""No longer than the largest object is wide, pixels."""
 UnitFraction = Annotated[float, Demands(ge=0, le=1)]
 PictureName = Literal[
     "astronaut", "brick", "camera", "cell", "chelsea", "coffee", "coins", "grass", "gravel", "moon"
@@ -54,7 +56,7 @@ class _Contrast(ObjectConfig):
         Range of the transmission amplitude.
     """
 
-    max_phase_rad: NonNegativeFloat = 1.2
+    max_phase_rad: LargestPhase = 1.2
     min_amplitude: UnitFraction = 0.6
     max_amplitude: UnitFraction = 1.0
 
@@ -72,8 +74,8 @@ class DeadLeaves(_Contrast):
     """
 
     kind: Literal["dead_leaves"] = "dead_leaves"
-    min_radius_px: PositiveFloat = 5.0
-    blur_px: NonNegativeFloat = 1.0
+    min_radius_px: Annotated[float, Demands(ge=1, le=4096)] = 5.0
+    blur_px: Length = 1.0
 
 
 @frozen_config
@@ -104,7 +106,7 @@ class GaussianField(_Contrast):
     """
 
     kind: Literal["gaussian_field"] = "gaussian_field"
-    correlation_px: PositiveFloat = 4.0
+    correlation_px: Annotated[float, Demands(gt=0, le=4096)] = 4.0
 
 
 @frozen_config
@@ -121,7 +123,7 @@ class SiemensStar(_Contrast):
 
     kind: Literal["siemens_star"] = "siemens_star"
     n_spokes: Annotated[int, Demands(ge=2, le=1000)] = 36
-    blur_px: NonNegativeFloat = 1.0
+    blur_px: Length = 1.0
 
 
 @frozen_config

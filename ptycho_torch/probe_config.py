@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from ptycho_torch.config import PositiveFloat, frozen_config
+from ptycho_torch.config import frozen_config
 from ptycho_torch.field_types import Demands
-from ptycho_torch.object_config import NonNegativeFloat
+from ptycho_torch.object_config import Length
 
 __all__ = ["AnnularProbe", "DiskProbe", "FileProbe", "GaussianProbe", "ProbeConfig"]
+
+Waves = Annotated[float, Demands(ge=-1000, le=1000)]
+Extent = Annotated[float, Demands(ge=0.5, le=256)]
+"""Of what lies on a probe's grid, of which the largest has 256 pixels a side."""
 
 
 @frozen_config
@@ -49,9 +53,9 @@ class AnnularProbe(ProbeConfig):
     """
 
     kind: Literal["annular"] = "annular"
-    pupil_radius_px: PositiveFloat = 10.0
+    pupil_radius_px: Extent = 10.0
     stop_fraction: Annotated[float, Demands(ge=0, lt=1)] = 0.4
-    defocus_waves: float = 0.8
+    defocus_waves: Waves = 0.8
 
 
 @frozen_config
@@ -69,9 +73,9 @@ class DiskProbe(ProbeConfig):
     """
 
     kind: Literal["disk"] = "disk"
-    radius_px: PositiveFloat = 11.0
-    edge_px: NonNegativeFloat = 1.0
-    curvature_waves: float = 0.0
+    radius_px: Extent = 11.0
+    edge_px: Length = 1.0
+    curvature_waves: Waves = 0.0
 
 
 @frozen_config
@@ -87,8 +91,8 @@ class GaussianProbe(ProbeConfig):
     """
 
     kind: Literal["gaussian"] = "gaussian"
-    fwhm_px: PositiveFloat = 14.0
-    curvature_waves: float = 0.0
+    fwhm_px: Extent = 14.0
+    curvature_waves: Waves = 0.0
 
 
 @frozen_config

@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeAlias
 
-from ptycho_torch.config import NonNegativeInt, PositiveFloat, PositiveInt, frozen_config
+from ptycho_torch.config import NonNegativeInt, PositiveInt, frozen_config
 from ptycho_torch.field_types import Demands
 from ptycho_torch.object_config import (
     DeadLeaves,
     GaussianField,
+    Length,
     Lines,
-    NonNegativeFloat,
     ObjectConfig,
     Picture,
     SiemensStar,
@@ -69,8 +69,8 @@ class ScanConfig:
     """
 
     kind: Literal["raster", "fermat"] = "raster"
-    step_px: PositiveFloat = 4.0
-    position_error_px: NonNegativeFloat = 0.0
+    step_px: Annotated[float, Demands(ge=0.01, le=4096)] = 4.0
+    position_error_px: Length = 0.0
 
 
 @frozen_config
@@ -88,7 +88,7 @@ class RasterScan(ScanConfig):
     kind: Literal["raster"] = "raster"
     rows: Annotated[int, Demands(ge=1, le=512)] = 24
     columns: Annotated[int, Demands(ge=1, le=512)] = 24
-    jitter_px: NonNegativeFloat = 1.0
+    jitter_px: Length = 1.0
 
     @property
     def n_frames(self) -> int:
@@ -181,7 +181,7 @@ class SimulateConfig:
     probe: Probe = _block(AnnularProbe)
     scan: ScanKind = _block(RasterScan)
     detector: DetectorConfig = _block(DetectorConfig)
-    nphotons: PositiveFloat = 1e6
+    nphotons: Annotated[float, Demands(gt=0, le=1e15)] = 1e6
     seed: NonNegativeInt = 0
 
     @property

@@ -30,7 +30,7 @@ def probe(tmp_path: Path) -> Path:
 
 def resolved(folder: Path, file: str, sha256: str, *sets: str) -> Resolution:
     block = f"probe: {{kind: file, file: {file}, sha256: {sha256}}}, scan: {{rows: 3, columns: 3}}"
-    spec = SMALL.replace("simulate: {}", f"simulate: {{{block}}}").replace("64", "8")
+    spec = SMALL.replace("64", "8").replace("simulate: {}", f"simulate: {{{block}}}")
     return resolve(read_spec(write(folder, spec), sets), LOCAL)
 
 
