@@ -138,8 +138,7 @@ class Attempt:
     differences
         What was not as it was when the run began, and was wanted all the same.
     cpu_seconds
-        Processor time that it is known to have spent: all, or where it died what it had last told; None where
-        it told nothing, and in manifests that do not tell it.
+        Processor time that it is known to have spent, if it died what it last told; None where nobody knows.
     """
 
     started: str
@@ -263,9 +262,8 @@ def read_manifest(run_dir: Path, name: str = MANIFEST) -> Manifest:
         raise DamagedError(f"{path} is damaged: it is no longer JSON ({error})") from error
     version = plain.get("version") if isinstance(plain, dict) else None
     if isinstance(version, int) and version > MANIFEST_VERSION and text == render_json(_with_digest(plain)):
-        raise UserError(
-            f"{path} has version {version}, which is newer than {MANIFEST_VERSION}: use a newer checkout"
-        )
+        newer = f"version {version}, which is newer than {MANIFEST_VERSION}"
+        raise UserError(f"{path} has {newer}: use a newer checkout")
     if not isinstance(plain, dict) or text != render_json(_with_digest(plain)):
         raise DamagedError(f"{path} is damaged: its content does not match the digest it carries")
     try:
@@ -293,9 +291,8 @@ def damaged_files(run_dir: Path, manifest: Manifest) -> tuple[str, ...]:
         if not path.is_file():
             problems.append(f"{name} is missing")
         elif (found := file_digest(path)) != record.sha256:
-            problems.append(
-                f"{name} is damaged: its sha256 is {found[:12]}, recorded is {record.sha256[:12]}"
-            )
+            digests = f"its sha256 is {found[:12]}, recorded is {record.sha256[:12]}"
+            problems.append(f"{name} is damaged: {digests}")
     return tuple(problems)
 
 
