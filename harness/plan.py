@@ -26,7 +26,10 @@ _KEEP_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 * 2**20), "MALLOC_TRIM_TH
 """Freed memory stays with the process: a step of training would ask for it again, page by page."""
 
 _HUGE_PAGES = "glibc.malloc.hugetlb=1"
-"""The heap asks for pages of 2 MB: where small ones lie, a virtual machine takes long to find out."""
+"""The heap asks for pages of 2 MB: where small ones lie, a virtual machine takes long to find out.
+
+Two threads spend more time with them than without, as measured (decision 0012), so they get none.
+"""
 
 _GFLOP_PER_PATTERN = {64: 4.8, 128: 10.6, 256: 33.4}
 """Forward and backward pass of the default network at n_filters_scale 2, by N."""
@@ -141,8 +144,9 @@ def worker_environment(
     if packages is not None:
         settled["PYTHONPATH"] = packages
     settled.update(profile_environment(profile, threads))
-    tunables = settled.get("GLIBC_TUNABLES")
-    settled["GLIBC_TUNABLES"] = f"{tunables}:{_HUGE_PAGES}" if tunables else _HUGE_PAGES
+    if threads == 1:
+        tunables = settled.get("GLIBC_TUNABLES")
+        settled["GLIBC_TUNABLES"] = f"{tunables}:{_HUGE_PAGES}" if tunables else _HUGE_PAGES
     return settled
 
 

@@ -37,7 +37,7 @@ CALLER = {
 def test_the_worker_gets_the_profile_and_nothing_of_the_caller_that_could_change_a_result(
     profile: str, tunables: str
 ) -> None:
-    settled = worker_environment(profile, 2, CALLER, "/packages")
+    settled = worker_environment(profile, 1, CALLER, "/packages")
     assert settled == {
         "PATH": "/bin",
         "HOME": "/mine",
@@ -48,9 +48,15 @@ def test_the_worker_gets_the_profile_and_nothing_of_the_caller_that_could_change
         "PYTHONPATH": "/packages",
         "MALLOC_MMAP_THRESHOLD_": "33554432",
         "MALLOC_TRIM_THRESHOLD_": "2147483647",
-        **profile_environment(profile, 2),
+        **profile_environment(profile, 1),
         "GLIBC_TUNABLES": tunables,
     }
+
+
+@pytest.mark.parametrize("profile", ["strict", "portable", "portable-sse"])
+def test_several_threads_get_no_huge_pages(profile: str) -> None:
+    told = worker_environment(profile, 2, CALLER, None).get("GLIBC_TUNABLES")
+    assert told == profile_environment(profile, 2).get("GLIBC_TUNABLES")
 
 
 def test_installed_packages_need_no_path() -> None:
