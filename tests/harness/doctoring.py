@@ -271,7 +271,7 @@ FOUND_IN_THE_RECORD: dict[str, Callable[[Path], object]] = {
         lambda run: rewrite(run, _set("finished", to="1999-01-01T00:00:00.000+00:00")),
     ),
     "an attempt's seconds": lambda run: rewrite(run, _set("attempts", 0, "seconds", to=86400.5)),  # type: ignore[arg-type]
-    "an attempt's processor time": lambda run: rewrite(run, _set("attempts", 0, "cpu_seconds", to=0.5)),  # type: ignore[arg-type]
+    "an attempt's processor time": lambda run: rewrite(run, _set("attempts", 0, "cpu_seconds", to=86400.5)),  # type: ignore[arg-type]
     "an attempt more": lambda run: rewrite(run, add_attempt),
     "no attempt": lambda run: rewrite(run, _set("attempts", to=[])),
     "the journal removed": lambda run: (run / JOURNAL).unlink(),

@@ -23,8 +23,8 @@ from ptycho_torch.trace import TraceLine
 sys.path.append(str(Path(__file__).parent))
 from torch_archive import write_checkpoint
 
-LONG_S = 3600
-"""Until a signal comes, however slow the machine is."""
+LONG_S = 900
+"""Until a signal comes, on a slow machine too; one that a test has left behind ends then."""
 
 run_dir, behaviour = Path(sys.argv[1]), sys.argv[2]
 append_event(run_dir, "stand-in", behaviour=behaviour)

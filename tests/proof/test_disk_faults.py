@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from harness.errors import UserError
+from harness.manifest import read_manifest
 from harness.run import Finished
 from harness.store import BEGUN
 from tests.proof.conftest import Tally
@@ -29,6 +30,7 @@ from tests.proof.forked import (
     problems_of,
     wait_until_free,
 )
+from tests.proof.real_runs import only_run
 from tests.proof.specs import OWN_NETWORK, SMALL
 from tests.proof.test_kills import subject_of
 
@@ -49,12 +51,6 @@ WITH_EVERYTHING = ("training.epochs=2", "training.n_groups=4", "products.reconst
 """Beside what is on in the spec: two persistent workers, the csv logger, a state after every step."""
 
 POINTS_OF_A_SAMPLE = 4
-
-
-def only_run(runs: Path) -> Path | None:
-    found = [path for path in runs.iterdir() if path.is_dir()] if runs.is_dir() else []
-    assert len(found) <= 1
-    return found[0] if found else None
 
 
 def listed(forks: Forks, runs: Path) -> list[str]:
@@ -160,9 +156,10 @@ def host_faults(
     for number in chosen(len(calls)):
         runs.mkdir()
         status, said = forks.host(*command, fault=f"{runs}|{KINDS}|{number}|{action}|{report}")
-        hit = hit_in(report)
+        hit, path = hit_in(report), only_run(runs)
         if hit is None:
-            assert status in {0, 1}, said
+            assert path is not None, said
+            assert read_manifest(path).status in ENDED, said
             shutil.rmtree(runs)
             continue
         found = [said] if "Traceback" in said else []
@@ -170,7 +167,6 @@ def host_faults(
             found += [f"it ended with {status}"] * (status != -9)
         elif status == 0 or ACTIONS[action] not in said:
             found.append(f"it ended with {status} and said {said!r}")
-        path = only_run(runs)
         if path is not None:
             found += [*problems_of(path), *listed(forks, runs), *end_of(subject, path, wanted)]
         tally.point(f"{action} at call {number} ({hit})", found)
