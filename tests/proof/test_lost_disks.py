@@ -19,8 +19,9 @@ from ptycho_torch.resume import find_continuation
 from tests.processes import may_mount
 from tests.proof.conftest import Tally
 from tests.proof.forked import Forks, Subject, facts, problems_of
+from tests.proof.real_runs import only_run
 from tests.proof.specs import OWN_NETWORK, SMALL
-from tests.proof.test_disk_faults import SETS, end_of, listed, only_run
+from tests.proof.test_disk_faults import SETS, end_of, listed
 from tests.proof.test_kills import subject_of
 
 pytestmark = pytest.mark.proof
