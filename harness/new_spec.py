@@ -6,9 +6,12 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from harness.errors import UserError
+from harness.errors import SpecError, UserError
 from harness.fitting import open_positions
+from harness.placing import executor_for_spec
+from harness.resolve import resolve
 from harness.sources import data_folders
+from harness.spec import spec_of_text
 from harness.spec_template import ASSUMED_POSITIONS, spec_text
 from harness.store import file_digest, write_durably
 from ptycho_torch.headers import read_header
@@ -31,11 +34,9 @@ def write_spec(scan: Path, output: Path | None, note: Callable[[str], None] = la
     Raises
     ------
     UserError
-        The spec exists already, its folder cannot be written, or the scan would be refused.
+        The spec exists already, its folder cannot be written, or what would be written cannot be planned.
     """
     header = read_header(scan)
-    if problems := header.unfit_for_far_field():
-        raise UserError(f"{scan} would be refused, so no spec is written: {'; '.join(problems)}")
     spec = Path(f"{scan.name.split('.')[0]}.yaml") if output is None else output
     if spec.exists():
         raise UserError(f"{spec} exists already: name another with -o")
@@ -43,14 +44,26 @@ def write_spec(scan: Path, output: Path | None, note: Callable[[str], None] = la
     if not folder.is_dir():
         raise UserError(f"there is no folder {spec.parent} to write {spec.name} into")
     file = _named_from(folder, scan.resolve())
-    text = spec_text(header, file=file, sha256=file_digest(scan), spec=str(spec))
+    text = spec_text(header, file=file, sha256=file_digest(scan), spec=str(spec)).encode("utf-8")
+    _refuse_what_cannot_be_planned(scan, text, spec)
     try:
-        write_durably(spec, text.encode("utf-8"))
+        write_durably(spec, text)
     except OSError as error:
         raise UserError(f"{spec} cannot be written ({error.strerror}): name another with -o") from error
     if (sentence := open_positions(header, ASSUMED_POSITIONS)) is not None:
         note(sentence)
     return spec
+
+
+def _refuse_what_cannot_be_planned(scan: Path, text: bytes, path: Path) -> None:
+    """Plan a spec before it is handed out; its lines are no places yet, so the keys alone are named."""
+    spec = spec_of_text(text, str(path))
+    inventory = executor_for_spec(spec, None, is_to_run=False).inventory()
+    try:
+        resolve(spec, inventory, data_dirs=data_folders())
+    except SpecError as error:
+        said = "; ".join(f"{problem.key}: {problem.sentence}" for problem in error.problems)
+        raise UserError(f"{scan} would be refused, so no spec is written: {said}") from error
 
 
 def _named_from(folder: Path, scan: Path) -> str:

@@ -25,6 +25,7 @@ __all__ = [
     "read_spec",
     "show_source",
     "spec_of_options",
+    "spec_of_text",
 ]
 
 SET_OPTION, DEVICE_OPTION = "--set", "--device"
@@ -148,10 +149,29 @@ def read_spec(path: str | Path, sets: Sequence[str] = (), device: str | None = N
     UserError
         The file cannot be read.
     """
+    return spec_of_text(read_spec_file(Path(path)), str(path), sets, device)
+
+
+def spec_of_text(raw: bytes, path: str, sets: Sequence[str] = (), device: str | None = None) -> RunSpec:
+    """Read the text of a spec, which need not stand in its file yet.
+
+    Parameters
+    ----------
+    raw
+        The text.
+    path
+        Where it stands, or will stand: the data are looked for from there.
+    sets, device
+        As for :func:`read_spec`.
+
+    Raises
+    ------
+    SpecError
+        The text is no YAML mapping.
+    """
     from harness.yaml_loader import split_lines, with_source_lines
 
-    raw = read_spec_file(Path(path))
-    root, problems = _load_root(raw, str(path))
+    root, problems = _load_root(raw, path)
     from harness.spec_check import SpecReader  # the text is YAML, so it is worth loading what judges it
     from harness.spec_rules import rule_problems
 
@@ -162,7 +182,7 @@ def read_spec(path: str | Path, sets: Sequence[str] = (), device: str | None = N
     text = raw.decode("utf-8-sig")
     lines = split_lines(text)
     spec = RunSpec(
-        path=str(path),
+        path=path,
         text=text,
         written=MappingProxyType(reader.leaves),
         sets=MappingProxyType(given.leaves),

@@ -112,9 +112,8 @@ def plant_tree(root: Path) -> Path:
     return root
 
 
-def write_scan(path: Path, n_frames: int = 20) -> Path:
+def write_scan(path: Path, n_frames: int = 20, side: int = 64) -> Path:
     rng = np.random.default_rng(1)
-    side = 64
     np.savez(
         path,
         diffraction=np.sqrt(rng.poisson(50.0, (n_frames, side, side))).astype(np.float32),

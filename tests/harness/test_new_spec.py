@@ -9,10 +9,13 @@ import pytest
 
 from harness.errors import UserError
 from harness.new_spec import write_spec
+from harness.resolve import resolve
+from harness.run_sources import FileSource
 from harness.spec import load_spec
 from harness.store import file_digest
 from ptycho_torch.errors import DataError
 from tests.harness.conftest import write_scan
+from tests.harness.spec_kit import LOCAL
 from tests.torch.readers.cxi_files import pixel_m, save_cxi
 
 
@@ -87,6 +90,34 @@ def test_no_spec_is_written_for_a_scan_that_would_be_refused(tmp_path: Path) -> 
     translation = np.zeros((12, 3))
     translation[:, 0] = np.arange(12) * 40 * pixel_m(64)
     scan = save_cxi(tmp_path / "near.cxi", translation=translation)
-    with pytest.raises(UserError, match="would be refused, so no spec is written: these are near-field data"):
+    with pytest.raises(
+        UserError, match="would be refused, so no spec is written: .*these are near-field data"
+    ):
         write_spec(scan, None)
     assert not (tmp_path / "near.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("n_frames", "side", "sentence"),
+    [
+        (20, 60, r"model\.N: must be 64, 128 or 256, not 60"),
+        (1, 64, r"data\.validation_fraction: .* 1 frames are too few to hold out 1"),
+    ],
+)
+def test_no_spec_is_written_that_plan_would_refuse(
+    tmp_path: Path, n_frames: int, side: int, sentence: str
+) -> None:
+    scan = write_scan(tmp_path / "scan.npz", n_frames, side)
+    with pytest.raises(UserError, match=f"so no spec is written: {sentence}"):
+        write_spec(scan, None)
+    assert [path.name for path in tmp_path.iterdir()] == ["scan.npz"]
+
+
+def test_a_scan_is_judged_by_where_the_spec_will_stand(tmp_path: Path) -> None:
+    scan = write_scan(tmp_path / "scan.npz")
+    (tmp_path / "specs").mkdir()
+    written = write_spec(scan, tmp_path / "specs" / "one.yaml")
+    run = resolve(load_spec(written), LOCAL).run
+    source = run.sources["train"]
+    assert isinstance(source, FileSource)
+    assert source.sha256 == file_digest(scan)
