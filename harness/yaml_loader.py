@@ -80,8 +80,9 @@ def _events(text: str, builder: _Builder) -> Iterator[Any]:
     try:
         yield from yaml.parse(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        builder.problems.append(Problem(_explain_syntax(error), builder.place(mark) if mark else start))
+        mark = _where_it_began(error) or error.problem_mark or error.context_mark
+        sentence = _explain_syntax(error, builder)
+        builder.problems.append(Problem(sentence, builder.place(mark) if mark else start))
         raise SpecError(builder.problems) from None
     except yaml.reader.ReaderError as error:
         code = error.character if isinstance(error.character, int) else ord(error.character)
@@ -128,10 +129,26 @@ _SYNTAX = (
 )
 
 
-def _explain_syntax(error: yaml.MarkedYAMLError) -> str:
+_UNCLOSED = ("while parsing a flow", "while scanning a quoted scalar", "while scanning a simple key")
+_AT_THE_END = ("<stream end>", "end of stream")
+
+
+def _where_it_began(error: yaml.MarkedYAMLError) -> Any:
+    """Return the mark of what is not closed, where that is noticed in a later line or at the end only."""
+    began, noticed, said = error.context_mark, error.problem_mark, error.problem or ""
+    if began is None or noticed is None or not (error.context or "").startswith(_UNCLOSED):
+        return None
+    return began if noticed.line > began.line or any(words in said for words in _AT_THE_END) else None
+
+
+def _explain_syntax(error: yaml.MarkedYAMLError, builder: _Builder) -> str:
     said = error.problem or ""
     for fragment, sentence in _SYNTAX:
         if fragment in said:
+            is_within = "expected ','" in said and _AT_THE_END[0] not in said
+            if error.problem_mark is not None and is_within and _where_it_began(error):
+                noticed = builder.place(error.problem_mark)
+                return f"{sentence} before line {noticed.line}, column {noticed.column}"
             return sentence
     context = f" {error.context}" if error.context else ""
     return f"this is not valid YAML{context}: {said}" if said else f"this is not valid YAML{context}"

@@ -63,7 +63,7 @@ def test_an_override_is_read_as_yaml(tmp_path: Path, option: str, key: str, valu
         ("n_groop=3", "there is no key 'n_groop'"),
         ("training.n_groop=3", "did you mean 'n_groups'?"),
         ("training=3", "where a block is expected"),
-        ("n_groups=[1", "--set:1:12"),
+        ("n_groups=[1", "--set:1:10"),
         ("name=!!str x", "the tag"),
     ],
 )

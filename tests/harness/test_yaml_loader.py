@@ -175,6 +175,29 @@ def test_broken_yaml_is_answered_in_plain_words(text: str, sentence: str) -> Non
     assert sentence in refusal(text)
 
 
+@pytest.mark.parametrize(
+    ("text", "place", "sentence"),
+    [
+        ("a: 1\nb: [1, 2\n", "2:4", "a ',' or ']' is missing"),
+        ("a: {b: 1\n\n\n", "1:4", "a ',' or '}' is missing"),
+        ("a: {b: 1, c: 2\nd: 3\n", "1:4", "a ',' or '}' is missing before line 2, column 2"),
+        ("a: {b: {c: 1}\nd: 2\n", "1:4", "a ',' or '}' is missing before line 2, column 1"),
+        ("a: {\n  b: [1\n}\n", "2:6", "a ',' or ']' is missing before line 3, column 1"),
+        ("a: {b: 1 c: 2}\n", "1:11", "a ',' or '}' is missing"),
+        ("a: {b: [1, 2}\n", "1:13", "a ',' or ']' is missing"),
+        ("a: 'x\nb: 3\n", "1:4", "the last quote is missing"),
+        ("a: 1\nfoo\nb: 3\n", "2:1", "a ':' and a space are missing"),
+    ],
+)
+def test_what_is_not_closed_is_placed_where_it_was_opened_unless_the_fault_is_in_that_line(
+    text: str, place: str, sentence: str
+) -> None:
+    head, line, _ = refusal(text).splitlines()
+    assert head.startswith(f"x.yaml:{place}: ")
+    assert head.endswith(sentence)
+    assert line == f"    {text.splitlines()[int(place.partition(':')[0]) - 1]}"
+
+
 def test_a_message_shows_the_line_with_a_caret_under_the_place() -> None:
     assert refusal("a: 1\nb: 2: 3\n").splitlines()[1:] == ["    b: 2: 3", "        ^"]
     _, (problem,) = load_yaml(b"a: 1\na: 2\n", "x.yaml")
