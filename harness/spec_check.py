@@ -95,9 +95,7 @@ class SpecReader:
             inner = tree.get(entry.key)
             if inner is None:
                 self.complain(_unknown(entry.key, path, tree), entry.place, _clip(key))
-                meant = nearest(_clip(entry.key), tree)
-                if meant is not None:
-                    self.misspelt.add(f"{path}.{meant}" if path else meant)
+                self.misspelt.update(_meant(_clip(entry.key), path, tree))
                 continue
             self.keys[key] = entry.node.place
             if isinstance(inner, SpecLeaf):
@@ -139,8 +137,24 @@ def _unknown(name: str, path: str, tree: Tree) -> str:
         home = f"the block {homes[0]}" if homes[0] else "the top"
         return f"{name!r} does not belong {where}: move it to {home}"
     shown = _clip(name)
-    hint = near(shown, tree) or f" (legal: {', '.join(tree)})"
+    meant = [key.removeprefix(f"{path}.") for key in _meant(shown, path, tree)]
+    hint = f", did you mean {' or '.join(map(repr, meant))}?" if meant else f" (legal: {', '.join(tree)})"
     return f"there is no key {shown!r} {where}{hint}"
+
+
+def _meant(name: str, path: str, tree: Tree) -> list[str]:
+    """Return the dotted keys that may be meant: of the same block, else, at the top, of any block."""
+    found = nearest(name, tree)
+    if found is not None:
+        return [f"{path}.{found}" if path else found]
+    inside = {} if path else {key: [*filter(None, homes)] for key, homes in _homes().items()}
+    own = {key: [home for home in homes if ".simulate" not in home] for key, homes in inside.items()}
+    simulated = {key: [home for home in homes if "train.simulate" in home] for key, homes in inside.items()}
+    for known in (own, simulated):
+        found = nearest(name, (key for key, homes in known.items() if homes))
+        if found is not None:
+            return [f"{home}.{found}" for home in known[found]]
+    return []
 
 
 def _clip(text: str) -> str:

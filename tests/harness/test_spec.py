@@ -61,6 +61,13 @@ def test_an_override_is_read_as_yaml(tmp_path: Path, option: str, key: str, valu
         ("=3", "write --set key=value"),
         ("n_groups=no", "--set:1:10 training.n_groups: must be a whole number"),
         ("n_groop=3", "there is no key 'n_groop'"),
+        ("n_groop=3", "did you mean 'training.n_groups'?"),
+        ("epoch=3", "did you mean 'training.epochs'?"),
+        ("Learning-Rate=1", "did you mean 'execution.learning_rate'?"),
+        ("modle=3", "did you mean 'model'?"),
+        ("file=x", "did you mean 'data.train.file' or 'data.test.file' or 'data.reference.file'?"),
+        ("row=3", "did you mean 'data.train.simulate.scan.rows'?"),
+        ("qqq=3", "(legal: name, seed, init_from, data,"),
         ("training.n_groop=3", "did you mean 'n_groups'?"),
         ("training=3", "where a block is expected"),
         ("n_groups=[1", "--set:1:10"),
@@ -121,3 +128,9 @@ def test_reading_a_spec_needs_no_torch(tmp_path: Path) -> None:
         f"load_spec({str(path)!r})\nassert 'torch' not in sys.modules and 'numpy' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
+
+
+def test_a_field_that_is_misspelt_outside_its_block_is_not_called_missing_too(tmp_path: Path) -> None:
+    text = SMALL.replace("training:", "n_group: 8\ntraining:").replace("n_groups: 64", "epochs: 2")
+    [problem] = problems_of(tmp_path, text)
+    assert "did you mean 'training.n_groups'?" in problem
