@@ -16,8 +16,9 @@ from harness.resolve import refinement_of
 from harness.resolved import IMAGE, REFINE
 from harness.run import Finished, Job, run
 from harness.run_sources import ImageSource
-from harness.spec import SET_OPTION, read_spec, show_source, spec_of_options
+from harness.spec import read_spec, show_source, spec_of_options
 from harness.spec_rules import refine_problems
+from harness.spec_sets import SET_OPTION
 from harness.store import SPEC, file_digest
 from ptycho_torch.layers import Origin, Value
 from ptycho_torch.payloads import TrainingPayload

@@ -44,7 +44,6 @@ __all__ = [
 PACKAGES = ("numpy", "scipy", "scikit-image")
 """Packages whose arithmetic makes the frames."""
 
-_COMMAND = "harness simulate"
 _SUFFIX = ".npz"
 _ROLE = "train"
 
@@ -140,9 +139,8 @@ def order_of(name: str, role: str, sets: Sequence[str], folders: Sequence[Path],
             raise UserError(f"{name} records every parameter, so --set has no place beside it: leave it out")
         return _order_of_record(name, read_record(Path(name)), folders)
     base = f"data.{role}.simulate"
-    options = [one if one.startswith(("data.", "exactness.")) else f"{base}.{one}" for one in sets]
     given = {f"{base}.object.kind": name}
-    spec = _spec_of(_COMMAND, base, given, options) if _is_kind(name) else read_spec(name, options)
+    spec = _spec_of(name, base, given, sets) if _is_kind(name) else read_spec(name, sets, block=base)
     found, problems, _ = find_sources(spec, folders, None, roles=(role,))
     profile, refused = probe_profile(spec, executor.inventory(), "cpu")
     if known := [*spec.problems, *problems, *refused]:
@@ -184,9 +182,9 @@ def _is_kind(name: str) -> bool:
 def _spec_of(name: str, base: str, given: Mapping[str, Any], sets: Sequence[str]) -> RunSpec:
     place = Place(name, 1, 1)
     written = {key: Value(value, place) for key, value in given.items()}
-    spec = spec_of_options(name, "", written, sets, None)
+    spec = spec_of_options(name, "", written, sets, None, base)
     blocks = {key.rpartition(".")[0]: place for key in (base, f"{base}.seed", *given)}
-    return dataclasses.replace(spec, blocks={**blocks, **spec.blocks})
+    return dataclasses.replace(spec, blocks={**spec.blocks, **blocks})
 
 
 def is_record(name: str | Path) -> bool:

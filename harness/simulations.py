@@ -51,25 +51,13 @@ def find_simulation(spec: RunSpec, key: str, folders: Sequence[Path]) -> Simulat
     if _is_file_named_wrongly(spec, f"{base}.probe", folders):
         return None
     blocks = {name: _kind(spec, f"{base}.{name}", kinds) for name, kinds in KINDS.items()}
-    try:
-        parts = {
-            name: block(**{field: value.value for field, value in spec.leaves(f"{base}.{name}").items()})
-            for name, block in {**blocks, "detector": DetectorConfig}.items()
-        }
-        own = {field: value.value for field, value in spec.leaves(base).items()}
-        simulate = SimulateConfig(**own, **parts)
-    except ConfigError as error:
-        raise SourceError(
-            "\n".join(problem.split(": ", 1)[-1] for problem in error.problems), base
-        ) from error
+    parts = {
+        name: _made(block, spec, f"{base}.{name}")
+        for name, block in {**blocks, "detector": DetectorConfig}.items()
+    }
+    simulate = _made(SimulateConfig, spec, base, **parts)
     probe, simulate = _probe(spec, f"{base}.probe", simulate, folders)
-    need = simulate.needed_object_px
-    if need > simulate.object.size_px:
-        sentence = (
-            f"is {simulate.object.size_px}, but the scan needs an object of {need:g} px: enlarge it, "
-            f"or lower {_SIZE_OF_A_SCAN[simulate.scan.kind]}"
-        )
-        raise SourceError(sentence, f"{base}.object.size_px")
+    _demand_object(spec, base, simulate)
     header = ScanHeader(
         file=None,
         N=simulate.probe.N,
@@ -80,6 +68,39 @@ def find_simulation(spec: RunSpec, key: str, folders: Sequence[Path]) -> Simulat
         object_shape=(simulate.object.size_px, simulate.object.size_px),
     )
     return Simulation(header, SimulatedSource(simulate), probe)
+
+
+def _made(block: type[Any], spec: RunSpec, key: str, **parts: Any) -> Any:
+    """Build one block of a simulation of what is given in it; a contradiction is told at its first value."""
+    try:
+        return block(**{name: value.value for name, value in spec.leaves(key).items()}, **parts)
+    except ConfigError as error:
+        sentences = "\n".join(problem.split(": ", 1)[-1] for problem in error.problems)
+        raise SourceError(sentences, f"{key}.{error.keys[0]}") from error
+
+
+def _demand_object(spec: RunSpec, base: str, simulate: SimulateConfig) -> None:
+    """Refuse an object that is too small for the scan, at the value that was given; refused ones are told."""
+    need, size, key = simulate.needed_object_px, simulate.object.size_px, f"{base}.object.size_px"
+    if need <= size or any(problem.key.startswith(f"{base}.") for problem in spec.problems):
+        return
+    cure = f"or lower {_SIZE_OF_A_SCAN[simulate.scan.kind]}"
+    given = [("scan", field) for field in spec.leaves(f"{base}.scan") if field != "kind"]
+    given += [("probe", "N")] if spec.find(f"{base}.probe.N") else []
+    is_set = [one for one in given if ".".join((base, *one)) in spec.sets]
+    if key in spec.sets or not (is_set or (given and key not in spec.written)):
+        raise SourceError(f"is {size}, but the scan needs an object of {need:g} px: enlarge it, {cure}", key)
+
+    def need_by_default(part: str, field: str) -> float:
+        block = getattr(simulate, part)
+        default = next(one.default for one in dataclasses.fields(block) if one.name == field)
+        changed = {part: dataclasses.replace(block, **{field: default})}
+        return dataclasses.replace(simulate, **changed).needed_object_px
+
+    part, field = min(is_set or given, key=lambda one: need_by_default(*one))
+    value = getattr(getattr(simulate, part), field)
+    sentence = f"is {value:g}, so the scan needs an object of {need:g} px, but object.size_px is {size}"
+    raise SourceError(f"{sentence}: enlarge that, {cure}", f"{base}.{part}.{field}")
 
 
 def _is_file_named_wrongly(spec: RunSpec, block: str, folders: Sequence[Path]) -> bool:

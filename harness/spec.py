@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from harness.errors import Problem, SpecError, UserError
+from harness.errors import Problem, SpecError
 from harness.spec_file import read_spec_file
+from harness.spec_sets import DEVICE_OPTION, SET_OPTION, read_options
 
 if TYPE_CHECKING:
-    from harness.spec_check import SpecReader
     from harness.yaml_nodes import MappingNode
     from ptycho_torch.layers import Place, Value
 
 __all__ = [
-    "SET_OPTION",
     "RunSpec",
     "is_from_option",
     "load_spec",
@@ -27,9 +25,6 @@ __all__ = [
     "spec_of_options",
     "spec_of_text",
 ]
-
-SET_OPTION, DEVICE_OPTION = "--set", "--device"
-"""What stands for the file in the place of an override; its line is the option's number."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +127,9 @@ def load_spec(path: str | Path, sets: Sequence[str] = ()) -> RunSpec:
     return spec
 
 
-def read_spec(path: str | Path, sets: Sequence[str] = (), device: str | None = None) -> RunSpec:
+def read_spec(
+    path: str | Path, sets: Sequence[str] = (), device: str | None = None, block: str = ""
+) -> RunSpec:
     """Read a spec and keep its problems, for a caller that adds more before it reports them.
 
     Parameters
@@ -141,6 +138,9 @@ def read_spec(path: str | Path, sets: Sequence[str] = (), device: str | None = N
         As for :func:`load_spec`.
     device
         ``cpu``, ``cuda`` or ``cuda:2``: short for the accelerator and the number of devices; beats `sets`.
+    block
+        The block from which on the keys of `sets` are written, where they do not begin with one of
+        :data:`harness.spec_sets.WHOLE_KEYS`. Empty: they are whole, or a field's bare name.
 
     Raises
     ------
@@ -149,10 +149,12 @@ def read_spec(path: str | Path, sets: Sequence[str] = (), device: str | None = N
     UserError
         The file cannot be read.
     """
-    return spec_of_text(read_spec_file(Path(path)), str(path), sets, device)
+    return spec_of_text(read_spec_file(Path(path)), str(path), sets, device, block)
 
 
-def spec_of_text(raw: bytes, path: str, sets: Sequence[str] = (), device: str | None = None) -> RunSpec:
+def spec_of_text(
+    raw: bytes, path: str, sets: Sequence[str] = (), device: str | None = None, block: str = ""
+) -> RunSpec:
     """Read the text of a spec, which need not stand in its file yet.
 
     Parameters
@@ -161,7 +163,7 @@ def spec_of_text(raw: bytes, path: str, sets: Sequence[str] = (), device: str | 
         The text.
     path
         Where it stands, or will stand: the data are looked for from there.
-    sets, device
+    sets, device, block
         As for :func:`read_spec`.
 
     Raises
@@ -177,8 +179,7 @@ def spec_of_text(raw: bytes, path: str, sets: Sequence[str] = (), device: str | 
 
     reader = SpecReader()
     reader.read(root)
-    given, given_problems = _read_sets(sets)
-    _read_device(device, given)
+    given, given_problems = read_options(sets, device, block)
     text = raw.decode("utf-8-sig")
     lines = split_lines(text)
     spec = RunSpec(
@@ -201,7 +202,12 @@ def spec_of_text(raw: bytes, path: str, sets: Sequence[str] = (), device: str | 
 
 
 def spec_of_options(
-    path: str, text: str, written: Mapping[str, Value], sets: Sequence[str], device: str | None
+    path: str,
+    text: str,
+    written: Mapping[str, Value],
+    sets: Sequence[str],
+    device: str | None,
+    block: str = "",
 ) -> RunSpec:
     """Make a spec of what a command line says, for a run that comes from no spec file.
 
@@ -209,11 +215,10 @@ def spec_of_options(
     ----------
     path, text, written
         What stands for the file: its name, what is kept of it, and the values that it gives.
-    sets, device
+    sets, device, block
         As for :func:`read_spec`.
     """
-    given, problems = _read_sets(sets)
-    _read_device(device, given)
+    given, problems = read_options(sets, device, block)
     spec = RunSpec(
         path=path,
         text=text,
@@ -230,6 +235,8 @@ def spec_of_options(
 def show_source(spec: RunSpec, problem: Problem) -> Problem:
     """Give a problem the line of the spec, or the option, that it points at."""
     if problem.place is None or problem.source_line is not None:
+        return problem
+    if not spec.text and not is_from_option(problem):  # the spec of a name, or of a record, has no lines
         return problem
     from harness.yaml_loader import split_lines, with_source_lines
 
@@ -253,51 +260,3 @@ def _load_root(raw: bytes, file: str) -> tuple[MappingNode, list[Problem]]:
     if isinstance(root, ScalarNode) and root.value is None:
         sentence = "the spec is empty: it needs at least name, data and training.n_groups"
     raise SpecError([*problems, Problem(sentence, root.place)])
-
-
-def _read_sets(sets: Sequence[str]) -> tuple[SpecReader, list[Problem]]:
-    from harness.spec_check import SpecReader, resolve_flat_key
-    from harness.yaml_loader import load_yaml
-    from harness.yaml_nodes import Entry, MappingNode
-    from ptycho_torch.layers import Place
-
-    merged, problems = SpecReader(), []
-    for number, option in enumerate(sets, start=1):
-        key, separator, text = option.partition("=")
-        place = Place(SET_OPTION, number, 1)
-        if not separator or not key.strip():
-            problems.append(Problem("write --set key=value (training.epochs=20)", place, source_line=option))
-            continue
-        try:
-            node, found = load_yaml(
-                text.encode("utf-8", "surrogateescape") or b"~", SET_OPTION, line=number, column=len(key) + 2
-            )
-        except SpecError as error:
-            problems += [dataclasses.replace(problem, source_line=option) for problem in error.problems]
-            continue
-        problems += [dataclasses.replace(problem, source_line=option) for problem in found]
-        for part in reversed(resolve_flat_key(key.strip()).split(".")):
-            node = MappingNode((Entry(part, place, node),), place)
-        one = SpecReader()
-        one.read(node)  # type: ignore[arg-type]
-        problems += one.problems
-        merged.leaves.update(one.leaves)  # the last of two equal options wins, as on any command line
-        merged.blocks.update(one.blocks)
-        merged.keys.update(one.keys)
-    return merged, problems
-
-
-def _read_device(device: str | None, given: SpecReader) -> None:
-    from ptycho_torch.layers import Place, Value
-
-    if device is None:
-        return
-    match = re.fullmatch("(cpu|cuda)(?::([0-9]{1,4}))?", device)
-    if match is None:
-        raise UserError(
-            f"--device is {device!r}: write cpu or cuda; behind a colon stands how many, not which"
-        )
-    values = {"execution.accelerator": Value(match[1], Place(DEVICE_OPTION, 1, 1))}
-    if match[2]:
-        values["execution.n_devices"] = Value(int(match[2]), Place(DEVICE_OPTION, 1, match.start(2) + 1))
-    given.leaves.update(values)

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from ptycho_torch.config import frozen_config
 from ptycho_torch.field_types import Demands
+from ptycho_torch.validation import Rule
 
 __all__ = [
     "DeadLeaves",
@@ -26,6 +27,15 @@ PictureName = Literal[
 ]  # fmt: skip
 
 
+def _refuse_empty_range(min_amplitude: float, max_amplitude: float) -> str | None:
+    if min_amplitude <= max_amplitude:
+        return None
+    return f"is {min_amplitude:g}, above max_amplitude {max_amplitude:g}: lower it, or raise max_amplitude"
+
+
+_CONTRAST_RULES = (Rule(("min_amplitude", "max_amplitude"), _refuse_empty_range),)
+
+
 @frozen_config
 class ObjectConfig:
     """The object that is scanned: what all kinds share.
@@ -44,7 +54,7 @@ class ObjectConfig:
     size_px: Annotated[int, Demands(ge=32, le=4096)] = 166
 
 
-@frozen_config
+@frozen_config(rules=_CONTRAST_RULES)
 class _Contrast(ObjectConfig):
     """An object whose amplitude and phase fill ranges.
 
@@ -61,7 +71,7 @@ class _Contrast(ObjectConfig):
     max_amplitude: UnitFraction = 1.0
 
 
-@frozen_config
+@frozen_config(rules=_CONTRAST_RULES)
 class DeadLeaves(_Contrast):
     """Overlapping discs.
 
@@ -95,7 +105,7 @@ class Lines(ObjectConfig):
     number: Annotated[int, Demands(ge=0, le=1000)] = 0
 
 
-@frozen_config
+@frozen_config(rules=_CONTRAST_RULES)
 class GaussianField(_Contrast):
     """Two independent smooth random fields.
 
@@ -109,7 +119,7 @@ class GaussianField(_Contrast):
     correlation_px: Annotated[float, Demands(gt=0, le=4096)] = 4.0
 
 
-@frozen_config
+@frozen_config(rules=_CONTRAST_RULES)
 class SiemensStar(_Contrast):
     """Spokes around the centre of the object, thinner than the outermost tenth of it.
 
@@ -126,7 +136,7 @@ class SiemensStar(_Contrast):
     blur_px: Length = 1.0
 
 
-@frozen_config
+@frozen_config(rules=_CONTRAST_RULES)
 class Picture(_Contrast):
     """Two of scikit-image's photographs, brought to the object's size.
 

@@ -132,8 +132,9 @@ def test_a_probe_of_a_file_is_found_again_from_the_record_and_its_absence_told(
     again = order_of(str(tmp_path / "x.json"), "train", [], [], LocalExecutor())
     assert (again.simulate, again.probe) == (record.simulate, str(probe))
     probe.rename(made.parent / "probe.npz")
-    with pytest.raises(SpecError, match=r"there is no file probe\.npz"):
+    with pytest.raises(SpecError, match=r"there is no file probe\.npz") as refused:
         order_of(str(tmp_path / "x.json"), "train", [], [], LocalExecutor())
+    assert "^" not in str(refused.value)
     assert order_of(str(tmp_path / "x.json"), "train", [], [made.parent], LocalExecutor()).probe is not None
 
 
@@ -182,6 +183,38 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
     assert main(["simulate", *words]) == ExitCode.BAD_INPUT
     assert said in capsys.readouterr().err
     assert len(list(tmp_path.iterdir())) == 3
+
+
+@pytest.mark.parametrize(
+    ("options", "told", "number", "column"),
+    [
+        (["scan.rows=100"], "simulate.scan.rows: is 100, so the scan needs an object of 466 px", 1, 11),
+        (["object.size_px=100"], "simulate.object.size_px: is 100, but the scan needs", 1, 16),
+        (["seed=3", "probe.kind=dsk"], "simulate.probe.kind: must be 'annular'", 2, 12),
+        (["probe.nope=1"], "there is no key 'nope'", 1, 1),
+        (["object.n_spokes=3"], "n_spokes is no option of the kind lines", 1, 17),
+        (["data.train.simulate.nphotons=-2"], "must be above 0.0", 1, 30),
+        (["exactness.profile=best"], "exactness.profile: must be 'auto'", 1, 19),
+        (["scan.rows=3", "scan.columns=[3"], "is not closed", 2, 14),
+        (["object.kind=dead_leaves", "object.min_amplitude=2"], "must be at most 1.0", 2, 22),
+        (["scan.rows=100", "object.number=-1"], "simulate.object.number: must be at least 0", 2, 15),
+    ],
+)
+def test_what_is_refused_is_told_with_the_option_as_it_was_typed(
+    options: list[str],
+    told: str,
+    number: int,
+    column: int,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = [word for option in options for word in ("--set", option)]
+    assert main(["simulate", "lines", "-o", str(tmp_path / "x.npz"), *words]) == ExitCode.BAD_INPUT
+    head, line, caret = capsys.readouterr().err.splitlines()
+    assert head.startswith(f"--set:{number}:{column}")
+    assert told in head
+    assert line == f"    {options[number - 1]}"
+    assert caret == f"{' ' * (column + 3)}^"
 
 
 def test_the_list_names_every_kind_and_every_option(capsys: pytest.CaptureFixture[str]) -> None:

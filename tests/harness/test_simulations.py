@@ -92,3 +92,38 @@ def test_a_probe_of_a_file_needs_file_and_digest_and_is_told_the_digest(tmp_path
             resolve(read_spec(write(tmp_path, SMALL), [f"{base}.kind=file", *options]), LOCAL)
         [problem] = caught.value.problems
         assert said in problem.render()
+
+
+@pytest.mark.parametrize(
+    ("block", "sets", "key"),
+    [
+        ("object: {size_px: 100}", (), "object.size_px"),
+        ("scan: {rows: 100}", (), "scan.rows"),
+        ("scan: {rows: 100}, object: {size_px: 200}", (), "object.size_px"),
+        ("scan: {rows: 3}, object: {size_px: 166}", ("scan.columns=99",), "scan.columns"),
+        ("object: {size_px: 166}", ("probe.N=256", "scan.rows=3"), "probe.N"),
+        ("scan: {rows: 99}", ("object.size_px=99", "scan.columns=3"), "object.size_px"),
+        ("scan: {kind: fermat, n_positions: 9999}", (), "scan.n_positions"),
+    ],
+)
+def test_an_object_that_is_too_small_is_told_at_the_value_that_makes_it_so(
+    block: str, sets: tuple[str, ...], key: str, tmp_path: Path
+) -> None:
+    spec = write(tmp_path, SMALL.replace("simulate: {}", f"simulate: {{{block}}}"))
+    with pytest.raises(SpecError, match="the scan needs an object of") as caught:
+        resolve(read_spec(spec, sets, block="data.train.simulate"), LOCAL)
+    assert caught.value.problems[0].key == f"data.train.simulate.{key}"
+
+
+def test_a_size_that_is_refused_itself_is_not_called_too_small_as_well(tmp_path: Path) -> None:
+    text = SMALL.replace("simulate: {}", "simulate: {object: {size_px: 9999}, scan: {step_px: 99}}")
+    with pytest.raises(SpecError) as caught:
+        resolve(read_spec(write(tmp_path, text)), LOCAL)
+    assert [problem.sentence for problem in caught.value.problems] == ["must be at most 4096, not 9999"]
+
+
+@pytest.mark.parametrize("kind", ["dead_leaves", "gaussian_field", "siemens_star", "picture"])
+def test_amplitudes_that_end_below_where_they_begin_are_refused(kind: str, tmp_path: Path) -> None:
+    block = f"object: {{kind: {kind}, min_amplitude: 0.9, max_amplitude: 0.1}}"
+    with pytest.raises(SpecError, match=r"object\.min_amplitude: is 0\.9, above max_amplitude 0\.1"):
+        resolve(read_spec(write(tmp_path, SMALL.replace("simulate: {}", f"simulate: {{{block}}}"))), LOCAL)
