@@ -43,7 +43,7 @@ def open_positions(header: ScanHeader, positions: str) -> str | None:
 
 
 def assumed(payload: TrainingPayload, header: ScanHeader) -> list[str]:
-    """Say what was assumed of the scan to train on, because neither it nor the spec says so.
+    """Say what was assumed of the scan to train on, because neither it nor the spec says so, and what idles.
 
     Parameters
     ----------
@@ -52,10 +52,13 @@ def assumed(payload: TrainingPayload, header: ScanHeader) -> list[str]:
     header
         The scan's header.
     """
-    if payload.origins["data.positions"].layer not in DEFAULT_LAYERS:
-        return []
-    note = open_positions(header, payload.data.positions)
-    return [] if note is None else [note]
+    said = []
+    if payload.origins["data.positions"].layer in DEFAULT_LAYERS:
+        said.append(open_positions(header, payload.data.positions))
+    if payload.model.allow_tf32 and payload.execution_config.accelerator == "cpu":
+        # Beside a processor that was asked for by name it is refused.
+        said.append("model.allow_tf32 has no effect here: auto became a processor, which has no TF32")
+    return [sentence for sentence in said if sentence is not None]
 
 
 def misfits(spec: RunSpec, payload: TrainingPayload, found: Mapping[str, FoundScan]) -> list[Problem]:

@@ -127,7 +127,8 @@ class ModelConfig:
         (of a raster: a frame, its right, its lower and its lower right neighbour, in this order).
     allow_tf32
         Let a graphics card's convolutions round their factors to TF32 (11 bits), which is faster. The bits
-        repeat all the same; a processor has no TF32, and the accelerator cpu is refused.
+        repeat all the same. A processor has no TF32: beside the accelerator cpu it is refused, and where
+        auto becomes a processor it has no effect.
     """
 
     N: Annotated[Literal[64, 128, 256], whole_number] = canonical("model.N")

@@ -187,10 +187,15 @@ def test_auto_takes_the_accelerator_that_is_there(tmp_path: Path, inventory: Inv
     assert (origin.layer, origin.shadowed[0].value) == ("resolved", "auto")
 
 
-@pytest.mark.parametrize("inventory", [LOCAL, WITH_GPU])
-def test_tf32_may_be_allowed_wherever_auto_leads(tmp_path: Path, inventory: Inventory) -> None:
+@pytest.mark.parametrize(("inventory", "has_effect"), [(LOCAL, False), (WITH_GPU, True)])
+def test_tf32_may_be_allowed_wherever_auto_leads_and_it_is_told_where_it_idles(
+    tmp_path: Path, inventory: Inventory, has_effect: bool
+) -> None:
     run = resolved(tmp_path, SMALL, "accelerator=auto", "allow_tf32=true", inventory=inventory).run
     assert run.payload.model.allow_tf32
+    told = [note for note in run.notes if "model.allow_tf32 has no effect here" in note]
+    assert len(told) == (0 if has_effect else 1)
+    assert resolved(tmp_path, SMALL, "accelerator=auto", inventory=LOCAL).run.notes == ()
 
 
 def test_the_cpu_is_used_unless_something_else_is_asked_for(tmp_path: Path) -> None:
