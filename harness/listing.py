@@ -10,9 +10,10 @@ from harness.called import shown
 from harness.errors import UserError
 from harness.lookup import run_folders
 from harness.manifest import DamagedError, Manifest, read_manifest
+from harness.quality import quality_rows
 from harness.report import as_json, origin_words, table, word
 from harness.resolved import SOURCE_KEYS
-from harness.screen import REFINED, duration, figures, onward
+from harness.screen import duration, onward
 from harness.spec_blocks import ROLES
 from harness.store import MANIFEST, read_events, state_without_manifest
 from ptycho_torch.layers import DEFAULT_LAYERS
@@ -84,12 +85,7 @@ def _manifest_rows(path: Path, manifest: Manifest) -> Iterator[tuple[str, str]]:
         yield "checkpoint", f"{kept.path}, step {kept.step}, tensors {kept.tensor_digest[:12]}"
     for made in manifest.products:
         yield "product", f"{made.path}, sha256 {made.sha256[:12]}"
-    quality = figures(manifest.metrics)
-    if quality:
-        yield "quality", quality
-    refined = figures(manifest.metrics, REFINED)
-    if refined:
-        yield "refined", refined
+    yield from quality_rows(manifest)
     yield "time", duration(sum(attempt.seconds for attempt in manifest.attempts))
     yield from onward(path, manifest.status)
 

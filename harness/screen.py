@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from harness.called import called, shown
 from harness.progress import read_progress
+from harness.quality import quality_rows
 from harness.store import BEGUN, MANIFEST
 
 if TYPE_CHECKING:
@@ -21,13 +22,11 @@ if TYPE_CHECKING:
     from harness.run import Finished
 
 __all__ = [
-    "REFINED",
     "DownloadBar",
     "Line",
     "Position",
     "closing_lines",
     "duration",
-    "figures",
     "onward",
     "picture_of",
     "print_closing",
@@ -36,18 +35,6 @@ __all__ = [
 
 _LOOK_SECONDS = 0.5
 _LINE_SECONDS = 10.0
-_FIGURES = (
-    ("phase_correlation", "phase correlation"),
-    ("amplitude_correlation", "amplitude correlation"),
-    ("phase_ssim", "phase SSIM"),
-    ("amplitude_ssim", "amplitude SSIM"),
-    ("frc_0.5_resolution_px", "resolution (FRC 0.5, px)"),
-    ("r_factor", "R-factor"),
-    ("r_factor_poisson_floor", "its Poisson floor"),
-    ("half_bit_resolution_px", "half-data resolution (half-bit, px)"),
-)
-REFINED = "refined_"
-"""Beginning of the names of a refined image's figures; those without it are the network's."""
 
 
 def duration(seconds: float) -> str:
@@ -195,12 +182,6 @@ class DownloadBar:
         self._said = -1
 
 
-def figures(metrics: Mapping[str, Any], prefix: str = "") -> str:
-    """Say the figures of quality whose names begin so, in one line; empty when a run has none."""
-    known = ((label, metrics.get(f"{prefix}{name}")) for name, label in _FIGURES)
-    return ", ".join(f"{label} {value:.3f}" for label, value in known if isinstance(value, int | float))
-
-
 def picture_of(finished: Finished) -> Path | None:
     """Return the picture to look at first: the phase, else any."""
     pictures = [made.path for made in finished.manifest.products if made.path.endswith(".png")]
@@ -218,13 +199,7 @@ def closing_lines(finished: Finished) -> Iterator[tuple[str, str]]:
     comparison = finished.path / "products" / "comparison.png"
     if comparison.is_file():
         yield "pictures", shown(comparison)
-    quality = figures(manifest.metrics)
-    if quality:
-        yield "quality", quality
-    for label, prefix in (("test scan", "test_"), ("refined", REFINED)):
-        quality = figures(manifest.metrics, prefix)
-        if quality:
-            yield label, quality
+    yield from quality_rows(manifest)
     again = manifest.refinement.get("taken_back")
     if isinstance(again, list) and again:
         yield (

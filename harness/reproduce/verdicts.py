@@ -9,9 +9,9 @@ from typing import Literal, TypeAlias
 
 from harness.errors import ExitCode
 from harness.outcome import ENDED
+from harness.quality import REFINED, void_resolutions
 from harness.reproduce.arms import ArmResult
 from harness.reproduce.recipe import Figure, FigureBlock
-from harness.screen import REFINED
 from harness.spreads import figures_of
 
 __all__ = ["Row", "Verdict", "exit_code_of", "judge_figure", "ours"]
@@ -54,7 +54,7 @@ def judge_figure(figure: Figure, results: Mapping[str, ArmResult], shortened: st
 
     A run that did not end reproduces nothing, and a network that collapsed none of its own figures, whatever
     they are; those of a refined image stand for themselves. What was not run, has no such figure or was
-    shortened cannot be compared.
+    shortened cannot be compared, nor can a resolution that means nothing, which is not told either.
 
     Parameters
     ----------
@@ -70,12 +70,15 @@ def judge_figure(figure: Figure, results: Mapping[str, ArmResult], shortened: st
     absent = [_why_absent(name, results.get(name)) for name in names]
     if any(absent):
         return Row(figure, (), "not comparable", next(filter(None, absent)))
-    values = _values(told, [results[name] for name in names])
+    void = _why_void(told.metric, [results[name] for name in names])
+    values = () if void else _values(told, [results[name] for name in names])
     if told.not_comparable:
         return Row(figure, values, "not comparable", told.not_comparable)
     broken = [sentence for name in names for sentence in _broken(results[name], told.metric)]
     if broken:
-        return Row(figure, values, "not reproduced", broken[0])
+        return Row(figure, values, "not reproduced", "; ".join(filter(None, (broken[0], void))))
+    if void:
+        return Row(figure, (), "not comparable", void)
     if not values or len(values) < min(len(results[name].runs) for name in names):
         return Row(figure, values, "not comparable", f"not every run has the figure {told.metric}")
     if shortened:
@@ -110,6 +113,11 @@ def _broken(result: ArmResult, metric: str) -> list[str]:
         for one in result.runs
         if one.manifest.status not in sound
     ]
+
+
+def _why_void(metric: str, results: Sequence[ArmResult]) -> str:
+    told = (void_resolutions(one.manifest).get(metric, "") for result in results for one in result.runs)
+    return next(filter(None, told), "")
 
 
 def _values(told: FigureBlock, results: Sequence[ArmResult]) -> tuple[float, ...]:

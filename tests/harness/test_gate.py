@@ -6,7 +6,7 @@ import pytest
 
 from harness.errors import UserError
 from harness.gate import METRICS, Requirement, read_requirements, unmet
-from harness.screen import _FIGURES, REFINED
+from harness.quality import _FIGURES, REFINED
 from harness.spreads import read_spreads
 
 

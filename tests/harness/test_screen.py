@@ -15,7 +15,6 @@ from harness.screen import (
     Position,
     closing_lines,
     duration,
-    figures,
     print_closing,
     thumbnail,
     watching,
@@ -106,11 +105,6 @@ def test_the_closing_screen_of_a_broken_off_run_says_first_how_it_is_continued(
         ("continue", f"harness resume {finished.path}"),
         ("again", f"harness rerun {finished.path}"),
     ]
-
-
-def test_figures_that_were_not_measured_are_left_out() -> None:
-    assert figures({}) == ""
-    assert figures({"phase_correlation": 0.86, "r_factor": "nan"}) == "phase correlation 0.860"
 
 
 def test_a_picture_becomes_half_blocks_of_its_colours(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.manifest import Manifest
+from harness.manifest import Leaf, Manifest
 from harness.reproduce.arms import ArmResult, ArmRun
 from harness.reproduce.recipe import Arm, Figure, FigureBlock
 from harness.reproduce.verdicts import exit_code_of, judge_figure, ours
@@ -96,6 +96,27 @@ def test_a_refined_image_is_judged_by_itself_where_the_network_has_collapsed(man
     assert judge_figure(told, {"one": collapsed}).verdict == "reproduced"
     failed = result(manifest, "one", 0.9, status="failed", metric="refined_phase_ssim")
     assert judge_figure(told, {"one": failed}).verdict == "not reproduced"
+
+
+@pytest.mark.parametrize(
+    ("metric", "start", "verdict", "why", "is_told"),
+    [
+        ("frc_0.5_resolution_px", "network", "not reproduced", "a resolution means nothing", False),
+        ("refined_half_bit_resolution_px", "network", "not comparable", "no half begins with its", False),
+        ("refined_half_bit_resolution_px", "flat", "reproduced", "", True),
+        ("refined_frc_0.5_resolution_px", "network", "reproduced", "", True),
+    ],
+)
+def test_a_resolution_that_means_nothing_is_neither_compared_nor_told(
+    manifest: Manifest, metric: str, start: str, verdict: str, why: str, is_told: bool
+) -> None:
+    refined = {**manifest.resolved, "products.refine.start": Leaf(start, "entry point")}
+    manifest = dataclasses.replace(manifest, resolved=refined)
+    collapsed = result(manifest, "one", 0.9, status="collapsed", metric=metric)
+    row = judge_figure(figure(metric=metric), {"one": collapsed})
+    assert row.verdict == verdict
+    assert why in row.why
+    assert row.values == ((0.9,) if is_told else ())
 
 
 def test_what_cannot_be_compared_says_why(manifest: Manifest) -> None:
