@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from harness.errors import HarnessError
 from harness.run_sources import FileSource
 from harness.worker_inputs import checked_input, read_network, scan_facts
-from ptycho_torch.evaluation import evaluate, with_reference
+from ptycho_torch.evaluation import evaluate
 from ptycho_torch.exact.digest import tensor_digest
 from ptycho_torch.exact.torch_seeding import seed_everything
 from ptycho_torch.inference import (
@@ -26,6 +26,7 @@ from ptycho_torch.products import reconstruction_cxi, reconstruction_file
 from ptycho_torch.readers import Scan, read_scan
 from ptycho_torch.readers.frames import Hold, hold_in
 from ptycho_torch.reconstruction import reconstruct_scan, scaling_for, trained_scaling
+from ptycho_torch.reference import with_reference
 from ptycho_torch.scratch import scratch_in
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from harness.resolved import IMAGE
 from harness.store import file_digest
 from harness.worker_inputs import checked_input
 from ptycho_torch.data.datamodule import PtychoDataModule
-from ptycho_torch.evaluation import with_reference
 from ptycho_torch.physics.probe import probe_support
+from ptycho_torch.reference import with_reference
 from ptycho_torch.refined import refine_scan
 
 if TYPE_CHECKING:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from harness.contradiction import held_against_objects
 from harness.errors import Problem, SpecError
 from harness.fitting import assumed, misfits
 from harness.inventory import Inventory
@@ -109,7 +110,7 @@ def resolve(
         notes=(*notes, *assumed(payload, found["train"].header)),
     )
     inputs = inputs_of(found) | ({} if network is None else {INIT_FROM: str(network.path)})
-    return Resolution(run, inputs)
+    return Resolution(held_against_objects(spec, run, inputs), inputs)
 
 
 def resolved_run(

@@ -90,6 +90,9 @@ class SourceBlock:
         Digest that the file must have.
     positions, units
         As in the ``data`` block, for this file.
+    check_object
+        Whether frames are refused that the object in the file, or the reference, contradicts (not of
+        ``reference``).
     required
         Whether the run may not start without it (``reference`` only).
     """
@@ -99,6 +102,7 @@ class SourceBlock:
     sha256: Sha256 | None = None
     positions: Literal["ptychopinn", "center"] | None = None
     units: Literal["count_amplitude", "count_intensity", "normalized_amplitude"] | None = None
+    check_object: bool = True
     required: bool = True
 
 
@@ -244,6 +248,7 @@ def spec_tree() -> Tree:
     }
     optional = _leaves(SourceBlock)
     scan = {name: leaf for name, leaf in optional.items() if name != "required"}
+    reference = {name: leaf for name, leaf in optional.items() if name != "check_object"}
     sections = {name: _leaves(block) for name, block in CONFIG_SECTIONS.items()}
     for alias, name in ALIASES.items():
         section, field = name.split(".")
@@ -251,7 +256,7 @@ def spec_tree() -> Tree:
     roles = {
         "train": {**scan, "simulate": simulate},
         "test": {**scan, "simulate": simulate},
-        "reference": optional,
+        "reference": reference,
     }
     return {
         **_leaves(RunBlock),

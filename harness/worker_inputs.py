@@ -11,11 +11,10 @@ from harness.run_sources import CheckpointSource, FileSource, SimulatedSource, p
 from harness.store import INPUTS, file_digest, read_json
 from ptycho_torch.data.simulate import simulate_scan
 from ptycho_torch.errors import CheckpointError, DataError
-from ptycho_torch.evaluation import with_reference
 from ptycho_torch.exact.checkpoint_io import DurableCheckpointIO
 from ptycho_torch.exact.digest import tensor_digest
-from ptycho_torch.orientation import refuse_misoriented
 from ptycho_torch.readers import Scan, read_scan, scan_digest
+from ptycho_torch.reference import with_reference
 from ptycho_torch.simulate_config import FileProbe
 
 if TYPE_CHECKING:
@@ -72,8 +71,6 @@ def read_data(resolved: ResolvedRun, run_dir: Path) -> tuple[dict[str, Scan], di
             continue
         scans[role] = scan
         facts[role] = {"sha256": digest, **scan_facts(scan)}
-    if isinstance(resolved.sources.get("train"), FileSource):
-        refuse_misoriented(scans["train"], scans.get("reference"))
     if "reference" in scans:
         with_reference(scans["train"], scans["reference"])  # what does not belong together is not trained on
     return scans, facts

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -12,7 +11,6 @@ from numpy.typing import NDArray
 
 from ptycho_torch.alignment import Aligned, align_with_truth
 from ptycho_torch.collapse import CollapseVerdict, assess
-from ptycho_torch.errors import DataError
 from ptycho_torch.inference import Predictions, probe_intensity, reproject
 from ptycho_torch.losses import LOSSES, Loss
 from ptycho_torch.metrics import compare_aligned, mean_frame, poisson_r_factor, r_factor
@@ -20,10 +18,8 @@ from ptycho_torch.readers.scan import Scan
 from ptycho_torch.stitching import Reconstruction
 from ptycho_torch.upstream_metrics import upstream_figures
 
-__all__ = ["Evaluation", "counts_of", "evaluate", "judge_image", "with_reference"]
+__all__ = ["Evaluation", "counts_of", "evaluate", "judge_image"]
 
-SAME_POSITIONS_PX = 0.05
-"""Positions of a scan and of its reference may differ by a constant and by this much."""
 _CHUNK = 64
 
 
@@ -44,33 +40,6 @@ class Evaluation:
     metrics: dict[str, float]
     collapse: CollapseVerdict
     aligned: Aligned | None
-
-
-def with_reference(scan: Scan, reference: Scan) -> Scan:
-    """Give a scan the object of a reference that was made from the same frames.
-
-    The scan's positions move onto the reference's object grid.
-
-    Raises
-    ------
-    DataError
-        The reference has no object, or its frames stand elsewhere.
-    """
-    if reference.object is None:
-        raise DataError(f"{reference.source}: a reference needs an object, and this file holds none")
-    if reference.n_frames != scan.n_frames:
-        raise DataError(
-            f"{reference.source}: the reference has {reference.n_frames} frames and the scan "
-            f"{scan.n_frames}: it must have been made from the same frames"
-        )
-    shift = reference.corners_px - scan.corners_px
-    worst = float(np.abs(shift - np.median(shift, axis=0)).max())
-    if worst > SAME_POSITIONS_PX:
-        raise DataError(
-            f"{reference.source}: the reference's positions differ from the scan's by up to {worst:.2f} px "
-            "beyond a common shift: check the position conventions"
-        )
-    return dataclasses.replace(scan, object=reference.object, corners_px=reference.corners_px)
 
 
 def evaluate(

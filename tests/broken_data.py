@@ -39,7 +39,7 @@ def arrays(**changes: Any) -> dict[str, np.ndarray]:
 def tike(**changes: Any) -> dict[str, np.ndarray]:
     """Return the arrays of a sound scan in tike's format, some replaced."""
     sound = {
-        "data": np.ones((1, 5, SIDE, SIDE), np.float32),
+        "data": np.random.default_rng(4).poisson(2.0, (1, 5, SIDE, SIDE)).astype(np.float32),
         "scan": np.arange(10.0).reshape(1, 5, 2),
         "probe": np.ones((1, 1, 1, 1, SIDE, SIDE), np.complex64),
     }
@@ -247,6 +247,12 @@ BROKEN: Mapping[str, Make] = {
     "negative_counts": holding(diffraction=late(-3, np.int32)),
     "an_amplitude_beyond_float32": holding(diffraction=late(1e300, np.float64)),
     "frames_of_darkness": holding(diffraction=_STACK * 0),
+    "frames_on_an_endless_scale": holding(
+        diffraction=_STACK * np.float32(1e20), units=np.array("count_amplitude")
+    ),
+    "a_probe_on_an_endless_scale": holding(probeGuess=np.full((SIDE, SIDE), 1e20, np.complex64)),
+    "frames_that_are_all_the_same": holding(diffraction=np.repeat(_STACK[:1], N_FRAMES, axis=0)),
+    "one_position_for_all_frames": holding(xcoords=np.full(N_FRAMES, 50.0), ycoords=np.full(N_FRAMES, 60.0)),
     "nan_among_the_positions": holding(ycoords=np.full(N_FRAMES, np.nan)),
     "infinity_among_the_positions": holding(xcoords=np.full(N_FRAMES, np.inf)),
     "positions_in_metres": holding(

@@ -6,12 +6,15 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ptycho_torch.headers import DataFormat, read_header
-from ptycho_torch.readers.frames import Hold, pieces
+from ptycho_torch.readers.frames import Hold, hold_rows, pieces
 from ptycho_torch.readers.scan import Scan, save_scan, scan_digest
 from ptycho_torch.variants import READERS
 
-__all__ = ["READERS", "Scan", "read_scan", "save_scan", "scan_digest"]
+__all__ = ["READERS", "Scan", "read_rows", "read_scan", "save_scan", "scan_digest"]
 
 
 def read_scan(
@@ -54,3 +57,25 @@ def read_scan(
         scan = dataclasses.replace(scan, diffraction=hold(pieces(stack), stack.shape))
     scan.check()
     return scan
+
+
+def read_rows(path: Path, rows: NDArray[np.int64], *, format: str, positions: str, units: str) -> Scan:
+    """Read some frames of a scan file whose header was found sound, and what belongs to them.
+
+    Parameters
+    ----------
+    path, format, positions, units
+        As in :func:`read_scan`.
+    rows
+        Numbers of the frames, rising.
+
+    Raises
+    ------
+    DataError
+        When the file is not what it is said to be.
+    """
+    reader: DataFormat = READERS[format]
+    told: dict[str, Any] = {"hold": hold_rows(rows)} if reader.is_streamed else {}
+    scan = reader.read(path, positions=positions, units=units, **told)
+    stack = scan.diffraction if reader.is_streamed else scan.diffraction[rows]
+    return dataclasses.replace(scan, diffraction=stack, corners_px=scan.corners_px[rows])

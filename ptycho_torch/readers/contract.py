@@ -24,6 +24,8 @@ __all__ = [
 
 _NEIGHBOURS, _ASKED_FRAMES = 8, 1024
 _LARGEST = float(np.finfo(np.float32).max)
+_DIMMEST, _BRIGHTEST = 1e-15, 1e15
+"""Squares of what lies between, summed over a frame, are far from the ends of float32."""
 
 
 def repeated_positions(positions_px: NDArray[np.float64]) -> int:
@@ -101,12 +103,19 @@ def companion_problems(
         )
     elif not np.isfinite(corners_px).all():
         problems.append("positions hold NaN or infinity: give finite pixels")
+    elif n_frames > 1 and not np.ptp(corners_px, axis=0).any():
+        problems.append(
+            f"all {n_frames} frames stand at one position: frames at different, overlapping positions are "
+            "needed, check how the positions were written"
+        )
     elif obj is not None and obj.ndim == 2:
         problems += _outside_problems(corners_px, side, (obj.shape[0], obj.shape[1]))
     if probe is not None:
         problems += complex_problems("probe", probe, (None, side, side))
     if not problems and probe is not None and not np.any(probe):
         problems.append("the probe is zero everywhere: it lights nothing")
+    elif not problems and probe is not None:
+        problems += _scale_problems("the probe", float(np.abs(probe).max()))
     if obj is not None:
         problems += complex_problems("object", obj, (None, None))
     if mask is not None:
@@ -154,7 +163,7 @@ def value_problems(stack: Iterable[NDArray[Any]], mask: NDArray[Any] | None) -> 
     bad_frames: list[int] = []
     negative_frames: list[int] = []
     brightest = np.nan
-    first = 0
+    first, model, are_alike = 0, None, True
     for block in stack:
         used = mask if mask is not None and mask.shape == block.shape[1:] and mask.dtype == np.bool_ else None
         values = block.reshape(len(block), -1) if used is None else block[:, used]
@@ -164,6 +173,8 @@ def value_problems(stack: Iterable[NDArray[Any]], mask: NDArray[Any] | None) -> 
             bad_frames += (np.flatnonzero(is_bad) + first).tolist()
             negative_frames += (np.flatnonzero(~is_bad & (lowest < 0)) + first).tolist()
             brightest = np.fmax(brightest, highest.max())
+            model = values[0].copy() if model is None else model
+            are_alike = are_alike and bool((values == model).all())
         first += len(block)
     problems = []
     if bad_frames:
@@ -176,9 +187,22 @@ def value_problems(stack: Iterable[NDArray[Any]], mask: NDArray[Any] | None) -> 
             f"diffraction: {len(negative_frames)} frames hold negative values, the first is frame "
             f"{negative_frames[0]}: amplitudes and counts are never negative"
         )
-    if brightest <= 0 and not problems:
-        problems.append("diffraction is zero in every frame: there is nothing to learn from")
-    return problems
+    if problems or np.isnan(brightest):  # a mask may leave nothing to be judged
+        return problems
+    if brightest <= 0:
+        return ["diffraction is zero in every frame: there is nothing to learn from"]
+    if are_alike and first > 1:
+        return [f"diffraction: all {first} frames are the same: there is nothing to learn from"]
+    return _scale_problems("diffraction", float(brightest))
+
+
+def _scale_problems(name: str, brightest: float) -> list[str]:
+    if _DIMMEST <= brightest <= _BRIGHTEST:
+        return []
+    return [
+        f"{name}: the largest value is {brightest:.3g}, too far from 1 to be computed with "
+        f"(legal: {_DIMMEST:g} to {_BRIGHTEST:g}): scale it, and check its units"
+    ]
 
 
 def _outside_problems(corners_px: NDArray[np.float64], side: int, shape: tuple[int, int]) -> list[str]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from ptycho_torch.array_headers import Archive
 from ptycho_torch.scratch import Store, in_memory
 
-__all__ = ["PIECE_FRAMES", "Hold", "held", "hold_in", "pieces", "stored_pieces"]
+__all__ = ["PIECE_FRAMES", "Hold", "held", "hold_in", "hold_rows", "pieces", "stored_pieces"]
 
 Hold: TypeAlias = Callable[[Iterator[NDArray[np.float32]], tuple[int, int, int]], NDArray[np.float32]]
 """Takes amplitudes piece by piece, and their shape (J, N, N), and gives what holds them, by rows."""
@@ -36,6 +36,20 @@ def hold_in(store: Store) -> Hold:
 
 held = hold_in(in_memory)
 """Keeps all frames in memory."""
+
+
+def hold_rows(rows: NDArray[np.int64]) -> Hold:
+    """Return what keeps some frames only, by their numbers in rising order."""
+
+    def hold(amplitudes: Iterator[NDArray[np.float32]], shape: tuple[int, int, int]) -> NDArray[np.float32]:
+        kept, first = [np.empty((0, *shape[1:]), np.float32)], 0
+        for piece in amplitudes:
+            here = rows[(rows >= first) & (rows < first + len(piece))] - first
+            kept.append(piece[here])
+            first += len(piece)
+        return np.concatenate(kept)
+
+    return hold
 
 
 def pieces(stack: NDArray[Any]) -> Iterator[NDArray[Any]]:

@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 from ptycho_torch.config import PyTorchExecutionConfig
 from ptycho_torch.errors import DataError
-from ptycho_torch.evaluation import Evaluation, evaluate, with_reference
+from ptycho_torch.evaluation import Evaluation, evaluate
 from ptycho_torch.inference import Predictions, stitch_patches
 from ptycho_torch.losses import LOSSES
 from ptycho_torch.readers.scan import Scan
+from ptycho_torch.reference import with_reference
 from tests.torch.simulated_truth import simulated, true_patches
 
 MEAN_COUNTS = 1e6

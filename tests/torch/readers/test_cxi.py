@@ -104,7 +104,9 @@ def test_frames_may_be_packed_in_chunks(tmp_path: Path) -> None:
 
 
 def test_frames_are_handed_over_piece_by_piece(tmp_path: Path) -> None:
-    path = save_cxi(tmp_path / "scan.cxi", data=np.ones((200, SIDE, SIDE), np.int16), translation=None)
+    frames = np.ones((200, SIDE, SIDE), np.int16)
+    frames[0] = 2
+    path = save_cxi(tmp_path / "scan.cxi", data=frames, translation=None)
     with h5py.File(path, "a") as file:
         del file["entry_1/data_1/translation"]
         file["entry_1/data_1/translation"] = np.arange(600.0).reshape(200, 3) * pixel_m(SIDE)

@@ -38,7 +38,10 @@ def test_a_legal_scan_passes_its_check():
         ({"corners_px": np.zeros((35, 2))}, "35 for 36 frames"),
         ({"corners_px": np.zeros((37, 2))}, "37 for 36 frames"),
         ({"corners_px": np.full((36, 2), np.nan)}, "positions hold NaN"),
-        ({"corners_px": np.full((36, 2), -1.0)}, "36 frames leave the 21x21 object"),
+        ({"corners_px": np.linspace(-2, -1, 72).reshape(36, 2)}, "36 frames leave the 21x21 object"),
+        ({"corners_px": np.full((36, 2), 3.0)}, "all 36 frames stand at one position"),
+        ({"diffraction": np.ones((36, 8, 8), np.float32)}, "all 36 frames are the same"),
+        ({"probe": np.full((1, 8, 8), 1e20, np.complex64)}, r"the probe: the largest value is 1e\+20"),
         ({"probe": np.ones((8, 8), np.complex64)}, r"legal: complex64 of shape \(any, 8, 8\)"),
         ({"probe": np.ones((1, 6, 6), np.complex64)}, "probe has shape"),
         ({"probe": np.ones((1, 8, 8), np.float32)}, "type float32"),
@@ -63,6 +66,15 @@ def test_a_bad_pixel_is_found_in_any_frame(value, complaint):
         scan = with_value(make_scan(rows=10, columns=10), (frame, 3, 4), value)
         with pytest.raises(DataError, match=rf"1 frames hold {complaint}.* frame {frame}:"):
             scan.check()
+
+
+@pytest.mark.parametrize("factor", [1e20, 1e-20])
+def test_frames_on_a_scale_that_cannot_be_computed_with_are_refused(factor):
+    scan = make_scan()
+    with pytest.raises(
+        DataError, match=r"diffraction: the largest value is .*e[+-]\d+, too far from 1 .*: scale it"
+    ):
+        replace(scan, diffraction=scan.diffraction * np.float32(factor)).check()
 
 
 def test_a_masked_pixel_may_hold_anything():
