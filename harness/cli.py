@@ -136,7 +136,8 @@ def new_command(scan: Path, output: Path | None) -> None:
 def rerun_command(is_restored: bool, **choice: Any) -> ExitCode:
     """Run RUN once more, from its folder alone; refuse when something it depends on has changed.
 
-    The exit code is 3 when both runs came to their end and a compared result differs.
+    The new run folder stands beside RUN, or in --runs-dir. The exit code is 3 when both runs came to their
+    end and a compared result differs.
     """
     if is_restored:
         restore_run(**choice)
@@ -157,6 +158,7 @@ def rerun_command(is_restored: bool, **choice: Any) -> ExitCode:
 def verify_command(files_only: bool, **choice: Any) -> ExitCode:
     """Train RUN again in a new process and folder, and judge: bitwise, or where it diverged and what differs.
 
+    The new run folder stands beside RUN, or in --runs-dir; the last line names it, and it is kept.
     A record that contradicts itself is refused. Where no bits are promised (another processor or card) and
     figures move as little as rounding was measured to move them: tolerance, exit code 0 as for bitwise.
     """

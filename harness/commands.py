@@ -81,7 +81,7 @@ def fetch_scans(spec_path: Path, sets: tuple[str, ...], data_dirs: tuple[Path, .
 def repeat_run(
     kind: Any,
     run_name: str,
-    runs_dir: Path,
+    runs_dir: Path | None,
     data_dirs: tuple[Path, ...],
     executor_name: str | None,
     image: str | None,
@@ -109,7 +109,7 @@ def repeat_run(
             recorded,
             kind,
             executor,
-            runs_dir=runs_dir,
+            runs_dir=recorded.path.parent if runs_dir is None else runs_dir,
             root=source_root(),
             found=found,
             regardless=regardless,
@@ -174,7 +174,7 @@ def resume_run(
 
 def restore_run(
     run_name: str,
-    runs_dir: Path,
+    runs_dir: Path | None,
     data_dirs: tuple[Path, ...],
     executor_name: str | None,
     image: str | None,
@@ -198,7 +198,8 @@ def restore_run(
     click.echo(f"rebuilding code and environment in {cache}", err=True)
     tree = restore_tree(path, manifest.code, source_root(), cache)
     python = restore_environment(path, manifest, tree, cache, os.environ)
-    arguments = ["rerun", str(path), "--runs-dir", str(runs_dir.resolve()), "--executor", "local"]
+    into = path.parent if runs_dir is None else runs_dir.resolve()
+    arguments = ["rerun", str(path), "--runs-dir", str(into), "--executor", "local"]
     arguments += [
         word for folder in folders_for_data(data_dirs) for word in ("--data-dir", str(folder.resolve()))
     ]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["bisect_two", "check_files", "report_damage", "report_parting"]
 
 
-def check_files(run_name: str, runs_dir: Path, data_dirs: tuple[Path, ...]) -> ExitCode:
+def check_files(run_name: str, runs_dir: Path | None, data_dirs: tuple[Path, ...]) -> ExitCode:
     """Say which files of a run, or of its data, are not as recorded, and which facts were altered."""
     from harness.lookup import find_run
     from harness.recorded import data_problems, load, locate_data

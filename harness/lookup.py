@@ -10,7 +10,10 @@ from harness.called import called
 from harness.errors import UserError
 from harness.store import JOURNAL, MANIFEST
 
-__all__ = ["find_run", "is_run", "run_folders"]
+__all__ = ["RUNS_DIR", "find_run", "is_run", "run_folders"]
+
+RUNS_DIR = Path("runs/_out")
+"""Folder of the run folders, where no other is named."""
 
 
 def is_run(path: Path) -> bool:
@@ -24,14 +27,15 @@ def run_folders(runs_dir: Path) -> Iterator[Path]:
         yield from sorted(path for path in runs_dir.iterdir() if path.is_dir() and is_run(path))
 
 
-def find_run(run: str, runs_dir: Path) -> Path:
-    """Find a run by its folder, or by its folder's name in `runs_dir`.
+def find_run(run: str, runs_dir: Path | None) -> Path:
+    """Find a run by its folder, or by its folder's name in `runs_dir`, or in `RUNS_DIR` where that is None.
 
     Raises
     ------
     UserError
         There is no such run.
     """
+    runs_dir = RUNS_DIR if runs_dir is None else runs_dir
     for candidate in (Path(run), runs_dir / run):
         if candidate.is_dir() and is_run(candidate):
             return candidate.resolve()

@@ -12,6 +12,7 @@ from harness.commands import close_run, resume_run
 from harness.errors import ExitCode
 from harness.given import fetcher_of_data, folders_for_data, tell_note
 from harness.options import (
+    beside_run_option,
     data_dir_option,
     device_option,
     executor_option,
@@ -52,7 +53,7 @@ def resume_command(**choice: Any) -> ExitCode:
 @click.argument("data", metavar="SCAN")
 @_set_option
 @device_option
-@runs_dir_option
+@beside_run_option
 @data_dir_option
 @executor_option
 def reconstruct_command(
@@ -60,7 +61,7 @@ def reconstruct_command(
     data: str,
     sets: tuple[str, ...],
     device: str | None,
-    runs_dir: Path,
+    runs_dir: Path | None,
     data_dirs: tuple[Path, ...],
     executor_name: str | None,
 ) -> ExitCode:
@@ -82,20 +83,20 @@ def reconstruct_command(
     for sentence in job.resolved.notes:
         tell_note(sentence)
     with watching() as look:
-        finished = run(job, executor, runs_dir, root=source_root(), look=look)
+        finished = run(job, executor, runs_dir or trained.path.parent, root=source_root(), look=look)
     return close_run(finished)
 
 
 @click.command("refine", short_help="Refine the image of RUN by the physics alone.")
 @run_argument
 @_set_option
-@runs_dir_option
+@beside_run_option
 @data_dir_option
 @executor_option
 def refine_command(
     run_name: str,
     sets: tuple[str, ...],
-    runs_dir: Path,
+    runs_dir: Path | None,
     data_dirs: tuple[Path, ...],
     executor_name: str | None,
 ) -> ExitCode:
@@ -116,5 +117,6 @@ def refine_command(
     found = locate_data(recorded, folders_for_data(data_dirs), fetcher_of_data(may_download=True))
     root = source_root()
     with watching() as look:
-        finished = refine_run(recorded, sets, executor, runs_dir=runs_dir, root=root, found=found, look=look)
+        into = runs_dir or recorded.path.parent
+        finished = refine_run(recorded, sets, executor, runs_dir=into, root=root, found=found, look=look)
     return close_run(finished)

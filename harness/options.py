@@ -8,7 +8,10 @@ from typing import Any, TypeVar
 
 import click
 
+from harness.lookup import RUNS_DIR
+
 __all__ = [
+    "beside_run_option",
     "data_dir_option",
     "device_option",
     "executor_option",
@@ -39,9 +42,15 @@ def _options(*options: Callable[[CommandT], CommandT]) -> Callable[[CommandT], C
 runs_dir_option: Callable[[Any], Any] = click.option(
     "--runs-dir",
     type=_path,
-    default=Path("runs/_out"),
+    default=RUNS_DIR,
     show_default=True,
     help="Folder that holds the run folders.",
+)
+beside_run_option: Callable[[Any], Any] = click.option(
+    "--runs-dir",
+    type=_path,
+    help="Folder in which RUN is looked for by its name (else runs/_out), and that gets the new run folder "
+    "(else it stands beside RUN, wherever that is).",
 )
 data_dir_option: Callable[[Any], Any] = click.option(
     "--data-dir",
@@ -79,7 +88,7 @@ spec_argument: Callable[[Any], Any] = click.argument("spec_path", metavar="SPEC"
 spec_options = _options(spec_argument, set_option, device_option, data_dir_option, executor_option)
 repeat_options = _options(
     run_argument,
-    runs_dir_option,
+    beside_run_option,
     data_dir_option,
     executor_option,
     click.option("--image", metavar="cpu|cuda|DIGEST", help="Another image than the one RUN was made in."),

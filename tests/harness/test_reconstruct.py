@@ -92,6 +92,23 @@ def test_it_repeats_bit_by_bit_from_its_folder_alone(made: Path, shop: Path) -> 
     assert main(["verify", made.name, "--runs-dir", str(shop / "runs")]) == ExitCode.OK
 
 
+def test_what_follows_a_run_stands_beside_it_unless_it_is_said_where(
+    shop: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    archive = tmp_path / "archive"
+    run = shutil.copytree(shop / "runs" / "source", archive / "source")
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assert main(["reconstruct", str(run), str(shop / "other.npz"), *FAST]) == ExitCode.OK
+    [image] = [path for path in archive.iterdir() if path != run]
+    assert main(["verify", str(image)]) == ExitCode.OK
+    [again] = [path for path in archive.iterdir() if path not in {run, image}]
+    assert manifest(again)["rerun_of"]["run"] == image.name
+    assert list(Path().iterdir()) == []
+    assert main(["verify", str(image), "--runs-dir", "elsewhere"]) == ExitCode.OK
+    assert [len(list(folder.iterdir())) for folder in (archive, Path("elsewhere"))] == [3, 1]
+
+
 def test_the_record_tells_what_each_phase_took_of_the_processor(made: Path) -> None:
     timings = manifest(made)["timings"]
     preparing, predicting = (timings[f"{phase}_cpu_seconds"] for phase in ("preparing", "reconstructing"))

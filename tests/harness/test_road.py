@@ -38,9 +38,13 @@ COMPLETED_OR_COLLAPSED = {0, 1}
 PRODUCTS = {"weights.safetensors", "reconstruction.npz", "phase.png", "amplitude.png", "comparison.png"}
 
 
-def harness(*arguments: str | Path, runs: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+def harness(
+    *arguments: str | Path, runs: Path | None, cwd: Path | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    where = [] if runs is None else ["--runs-dir", str(runs)]
     return subprocess.run(
-        [sys.executable, "-m", "harness", *map(str, arguments), "--runs-dir", str(runs)],
+        [sys.executable, "-m", "harness", *map(str, arguments), *where],
+        cwd=cwd,
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         capture_output=True,
         text=True,
@@ -180,10 +184,15 @@ class TestTheSameBits:
         assert after["compared"] == before["compared"]
         assert after["rerun_of"]["manifest"] == before["manifest_digest"]
 
-    def test_verify_trains_again_and_says_bitwise(self, first: Path, tmp_path: Path) -> None:
-        answer = harness("verify", first, runs=tmp_path)
+    def test_verify_trains_again_beside_the_run_and_says_bitwise(self, copied: Path, tmp_path: Path) -> None:
+        (tmp_path / "here").mkdir()
+        before = set(copied.parent.iterdir())
+        answer = harness("verify", copied, runs=None, cwd=tmp_path / "here")
         assert answer.returncode == 0, answer.stdout + answer.stderr
         assert "bitwise" in answer.stdout
+        [again] = set(copied.parent.iterdir()) - before
+        assert f"repeated in {again}" in answer.stdout
+        assert list((tmp_path / "here").iterdir()) == []
 
 
 class TestOneBit:
