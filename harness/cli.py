@@ -72,8 +72,9 @@ def run_command(runs_dir: Path, max_restarts: int, required: tuple[str, ...], **
 
 @cli.command("plan", short_help="Print what `run` would run, with an estimate; run nothing.")
 @spec_options
+@click.option("-v", "--verbose", "is_verbose", is_flag=True, help="List the worker's variables, too.")
 @json_option
-def plan_command(as_json: bool, **choice: Any) -> None:
+def plan_command(as_json: bool, is_verbose: bool, **choice: Any) -> None:
     """Print what `run` would run, with an estimate of time and memory; runs and writes nothing."""
     executor, _, resolved, inputs = resolve_spec(**choice)
     from harness.plan import make_plan
@@ -87,7 +88,8 @@ def plan_command(as_json: bool, **choice: Any) -> None:
         caller=executor.caller,
         inputs=inputs.values(),
     )
-    _print(plan_json(plan, resolved, inputs) if as_json else plan_lines(plan, resolved, inputs))
+    told = (plan, resolved, inputs)
+    _print(plan_json(*told) if as_json else plan_lines(*told, is_verbose=is_verbose))
 
 
 @cli.command("explain", short_help="Say where the value of KEY comes from.")
@@ -186,7 +188,8 @@ def verify_command(files_only: bool, **choice: Any) -> ExitCode:
 def compare_runs_command(first: str, second: str, runs_dir: Path, as_json: bool) -> ExitCode:
     """Say in what two runs differ: values, data, code, environment, where their trainings part, results.
 
-    The exit code is 3 when a result differs.
+    A row gives its area, and RUN -> OTHER_RUN. `trace` names the first step and tensor that part: before it
+    the trainings are the same. The exit code is 3 when a result differs.
     """
     from harness.comparison import compare_runs
     from harness.lookup import find_run

@@ -68,8 +68,10 @@ def plan_json(plan: Plan, resolved: ResolvedRun, inputs: Mapping[str, str]) -> s
     )
 
 
-def plan_lines(plan: Plan, resolved: ResolvedRun, inputs: Mapping[str, str]) -> Iterator[str]:
-    """Say what would run."""
+def plan_lines(
+    plan: Plan, resolved: ResolvedRun, inputs: Mapping[str, str], *, is_verbose: bool = False
+) -> Iterator[str]:
+    """Say what would run; the worker's variables, two dozen, are counted unless `is_verbose`."""
     payload, estimate = resolved.training, plan.estimate
     training, execution = payload.training, payload.execution_config
 
@@ -104,8 +106,10 @@ def plan_lines(plan: Plan, resolved: ResolvedRun, inputs: Mapping[str, str]) -> 
                 f" {limits.cpus:g} cores{kept_on}, {limits.pids} pids",
             )
         yield "command", shlex.join(plan.argv)
-        for number, (name, value) in enumerate(sorted(plan.environment.items())):
-            yield "" if number else "environment", f"{name}={shlex.quote(value)}"
+        variables = [f"{name}={shlex.quote(value)}" for name, value in sorted(plan.environment.items())]
+        counted = f"{len(variables)} variables and none of the caller's others: --verbose lists them"
+        for number, line in enumerate(variables if is_verbose else [counted]):
+            yield "" if number else "environment", line
 
     yield from table(rows())
 
@@ -173,12 +177,25 @@ def word(value: Any) -> str:
     return json.dumps(plain(value))
 
 
+_ROWS = (
+    "  (a row: its area, first run -> second; inputs to environment may be causes, results follow from them)"
+)
+_PARTED = "  (trace: before that step and tensor the trainings are the same; what differs later may follow)"
+
+
 def comparison_lines(found: Comparison) -> Iterator[str]:
-    """Say in what two runs differ, a line for each difference."""
+    """Say in what two runs differ, a line for each difference, and how the lines are read."""
     yield found.headline
-    for area in ("damage", "inputs", "data", "code", "environment", "trace", "results"):
-        for sentence in getattr(found, area):
-            yield f"  {area:<12}{sentence}"
+    rows = [
+        f"  {area:<12}{sentence}"
+        for area in ("damage", "inputs", "data", "code", "environment", "trace", "results")
+        for sentence in getattr(found, area)
+    ]
+    if rows:
+        yield _ROWS
+    if found.trace:
+        yield _PARTED
+    yield from rows
 
 
 def bisection_lines(found: Bisection) -> Iterator[str]:

@@ -67,10 +67,25 @@ def test_plan_prints_what_would_run_and_writes_nothing(
     printed = capsys.readouterr().out
     assert "10 groups, 2 epochs" in printed
     assert "-m harness.worker RUN_DIR" in printed
-    assert "\n              LANG=C.UTF-8\n" in printed  # a variable has its own line
+    assert "\nenvironment   " in printed
+    assert " variables and none of the caller's others: --verbose lists them\n" in printed
+    assert "LANG=" not in printed
     assert "CPU-seconds" in printed
     assert "GB" in printed
     assert sorted(bench.spec.parent.rglob("*")) == before
+
+
+def test_plan_lists_the_variables_of_the_worker_when_asked_and_counts_them_else(
+    bench: Bench, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert harness(bench, "plan", str(bench.spec), "--json") == 0
+    variables = json.loads(capsys.readouterr().out)["environment"]
+    assert harness(bench, "plan", str(bench.spec)) == 0
+    assert f"environment   {len(variables)} variables" in capsys.readouterr().out
+    assert harness(bench, "plan", str(bench.spec), "--verbose") == 0
+    listed = capsys.readouterr().out.split("environment   ")[1].splitlines()
+    assert [line.strip().partition("=")[0] for line in listed] == sorted(variables)
+    assert "              LANG=C.UTF-8" in listed  # a variable has its own line
 
 
 def test_a_position_convention_that_nobody_stated_is_noted_and_one_that_was_is_not(

@@ -9,6 +9,7 @@ import pytest
 
 from harness.comparison import Comparison, compare_runs, parting_sentence
 from harness.manifest import DamagedError, damaged_files, read_manifest
+from harness.report import comparison_lines
 from ptycho_torch.trace import TraceLine
 from tests.harness.conftest import Bench, commit
 from tests.harness.test_manifest import flip
@@ -97,6 +98,18 @@ def test_the_first_step_where_two_trainings_part_is_named(tmp_path: Path) -> Non
     assert sentence.startswith("the trainings part at step 2 (epoch 1, batch 2): loss 0x1p-1 -> 0x1.8p-1")
     assert parting_sentence(tmp_path / "a", tmp_path / "a") is None
     assert parting_sentence(tmp_path / "a", tmp_path) is None
+
+
+def test_the_rows_are_explained_once_and_the_parting_only_where_there_is_one(bench: Bench) -> None:
+    one, other = bench.run().path, bench.run("drift").path
+    headline, rows, parting, first, *_ = comparison_lines(compared(one, other))
+    assert headline.startswith("the results differ: the trainings part at step 1")
+    assert "first run -> second" in rows
+    assert "before that step and tensor the trainings are the same" in parting
+    assert first.startswith("  environment")
+    assert list(comparison_lines(compared(one, one))) == ["bitwise"]
+    later = bench.run("complete", "name=other").path
+    assert not any("before that step" in line for line in comparison_lines(compared(one, later)))
 
 
 def test_the_command_line_names_value_step_and_results(tmp_path: Path) -> None:
