@@ -67,7 +67,7 @@ def made_up_scan() -> Scan:
     )
 
 
-def made_up_payload(gridsize: int, groups: int, folder: str) -> TrainingPayload:
+def made_up_payload(gridsize: int, groups: int, folder: str, **overrides: Any) -> TrainingPayload:
     """Ask for one epoch of the default network, gates, border branch and physics included."""
     header = ScanHeader(file=None, N=64, n_frames=FRAMES, units="count_amplitude")
     return create_training_payload(
@@ -81,11 +81,13 @@ def made_up_payload(gridsize: int, groups: int, folder: str) -> TrainingPayload:
             "n_filters_scale": 2,
             "validation_fraction": 0.0,
             "checkpoint_monitor_metric": "train_loss",
+            **overrides,
         },
     )
 
 
 def _module(payload: TrainingPayload, scan: Scan) -> tuple[PtychoModule, PtychoDataModule]:
+    torch.manual_seed(1)  # of some weights gradients are so small that a processor takes ten times as long
     data = PtychoDataModule(payload, scan, None, seed=1)
     module = PtychoModule(
         model=payload.model,
@@ -151,10 +153,13 @@ def bare(steps: int, pause: Pause, gridsize: int) -> Figures:
     return {}
 
 
-def infer(steps: int, pause: Pause, gridsize: int) -> Figures:
-    """Predict every frame's patch, a unit by a unit, and stitch them all."""
+def infer(steps: int, pause: Pause, gridsize: int, *, object_big: bool = True) -> Figures:
+    """Predict every frame's patch, a unit by a unit, and stitch them all.
+
+    Without `object_big` a patch is of a frame and its neighbours, which pass through the network at once.
+    """
     scan = made_up_scan()
-    payload = made_up_payload(gridsize, BATCH, "unused")
+    payload = made_up_payload(gridsize, BATCH, "unused", object_big=object_big)
     module, data = _module(payload, scan)
 
     def between_batches(done: int, total: int) -> None:
@@ -265,6 +270,7 @@ LANES: dict[str, Callable[[int, Pause], Figures]] = {
     **{f"train {g}": functools.partial(train, gridsize=g) for g in (1, 2)},
     **{f"bare {g}": functools.partial(bare, gridsize=g) for g in (1, 2)},
     **{f"infer {g}": functools.partial(infer, gridsize=g) for g in (1, 2)},
+    "infer 2, shared patches": functools.partial(infer, gridsize=2, object_big=False),
 }
 
 

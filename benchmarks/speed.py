@@ -24,12 +24,13 @@ TRACE = Lane("trace")
 TRAIN = {g: Lane(f"train {g}") for g in (1, 2)}
 BARE = {g: Lane(f"bare {g}") for g in (1, 2)}
 INFER = {g: Lane(f"infer {g}") for g in (1, 2)}
+INFER_SHARED = Lane("infer 2, shared patches")
 PORTABLE = {g: Lane(f"train {g}", "portable") for g in (1, 2)}
 TWO_THREADS = Lane("train 1", "strict", 2)
 SGEMM_TWO_THREADS = Lane("sgemm", None, 2)
 TOGETHER = {
     1: (PORTABLE_SGEMM, PORTABLE[1], BARE[1], TRAIN[1], SGEMM, SGEMM_TWO_THREADS, TWO_THREADS, INFER[1]),
-    2: (PORTABLE_SGEMM, PORTABLE[2], BARE[2], TRAIN[2], SGEMM, INFER[2]),
+    2: (PORTABLE_SGEMM, PORTABLE[2], BARE[2], TRAIN[2], SGEMM, INFER[2], INFER_SHARED),
 }
 """The lanes that work in lockstep, by gridsize; those that are compared are neighbours as far as can be."""
 ALONE = (FLOPS, HASHING, TRACE)
@@ -124,9 +125,11 @@ def _compared(rounds: Rounds, work: Figures) -> list[Row]:
 def _inference(rounds: Rounds, work: Figures) -> list[Row]:
     """Return the lines about patches, which are predicted turn by turn, and stitched at a process' end."""
 
+    def stitched(lane: Lane, found: Round, turn: Turn) -> float:
+        return 1 / (1 / turn[lane].per_cpu_second + found.figures[lane]["stitch_ms"] / 1e3)
+
     def patches(g: int, found: Round, turn: Turn) -> float:
-        stitching = found.figures[INFER[g]]["stitch_ms"] / 1e3
-        return 1 / (1 / turn[INFER[g]].per_cpu_second + stitching)
+        return stitched(INFER[g], found, turn)
 
     def limit(turn: Turn) -> float:
         return turn[SGEMM].per_cpu_second / work["predict"]
@@ -138,10 +141,14 @@ def _inference(rounds: Rounds, work: Figures) -> list[Row]:
         )
         return label, median_and_quartiles(one, unit), median_and_quartiles(two, unit)
 
+    shared = median_and_quartiles(
+        [4 * stitched(INFER_SHARED, found, turn) for found in rounds[2] for turn in found.turns]
+    )
     return [
         row("patches / CPU-s, predicted and stitched", lambda rate, _: rate),
         row("  limit: sgemm over the network's operations", lambda _, limit: limit),
         row("  of their limit", lambda rate, limit: 100 * rate / limit, " %"),
+        ("patterns / CPU-s, object_big off: four give the patch they share", "", shared),
     ]
 
 
