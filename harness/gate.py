@@ -18,9 +18,12 @@ _OF_IMAGES = tuple(
     f"{image}_{figure}" for image in ("phase", "amplitude") for figure in ("correlation", "ssim", "psnr_db")
 )
 _UPSTREAM = tuple(
-    f"upstream_{image}_{figure}"
-    for image in ("phase", "amplitude")
-    for figure in ("mae", "mse", "psnr_db", "ssim", "ms_ssim")
+    f"{way}_{figure}"
+    for way in ("upstream", "upstream_unregistered")
+    for figure in (
+        *(f"{image}_{error}" for image in ("phase", "amplitude") for error in ("mae", "mse", "psnr_db")),
+        *("phase_ssim", "phase_ms_ssim", "amplitude_ssim", "amplitude_ms_ssim", "amplitude_frc50"),
+    )
 )
 _COLLAPSE = tuple(
     f"collapse_{name}" for name in ("explained", "variation", "amplitude_spread", "phase_spread_rad")
@@ -28,7 +31,7 @@ _COLLAPSE = tuple(
 _OF_AN_IMAGE = (
     *("r_factor", "r_factor_poisson_floor", "frc_0.5_resolution_px", "frc_1_7_resolution_px"),
     *("registered_shift_row_px", "registered_shift_column_px", "amplitude_scale"),
-    *("evaluated_rows", "evaluated_columns", "upstream_amplitude_frc50", *_OF_IMAGES, *_UPSTREAM),
+    *("evaluated_rows", "evaluated_columns", *_OF_IMAGES, *_UPSTREAM),
 )
 _OF_A_SCAN = (
     *("patches_accepted", "patches_total", "inference_batches"),

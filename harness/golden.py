@@ -26,7 +26,7 @@ from harness.manifest import Manifest, Scalar
 from harness.spreads import Task, figures_of
 from harness.store import render_json, write_durably
 from harness.verification import facts_of
-from ptycho_torch.config import is_unused_addition
+from ptycho_torch.additions import is_unused_addition
 from ptycho_torch.trace import TRACE, TraceLine, read_trace
 
 __all__ = [

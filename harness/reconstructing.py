@@ -110,7 +110,8 @@ def reconstruct_own(
         report=worker.report_prediction,
     )
     predictions = synchronise(predictions, scan, resolved.inference, middle_trim=execution.middle_trim)
-    image = stitch_patches(predictions, scan, execution)
+    window = resolved.inference.window
+    image = stitch_patches(predictions, scan, execution, window=window)
     padded = dataclasses.replace(execution, pad_eval=True)
     evaluation = evaluate(
         scan=scan,
@@ -121,7 +122,7 @@ def reconstruct_own(
         train_loss=result.metrics["train_loss"],
         predictions=predictions,
         reconstruction=image,
-        whole=image if execution.pad_eval else stitch_patches(predictions, scan, padded),
+        whole=image if execution.pad_eval else stitch_patches(predictions, scan, padded, window=window),
     )
     worker.keep("reconstruction.npz", reconstruction_file(image, scan))
     if resolved.products.pictures:

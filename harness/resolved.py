@@ -13,7 +13,8 @@ from harness.errors import HarnessError
 from harness.run_sources import CheckpointSource, FileSource, Source
 from harness.spec_blocks import CONFIG_SECTIONS, ROLES, CheckpointsBlock, ContainerBlock, ProductsBlock
 from harness.strict_json import Strict, read_strictly
-from ptycho_torch.config import InferenceConfig, is_unused_addition
+from ptycho_torch.additions import is_unused_addition
+from ptycho_torch.config import InferenceConfig
 from ptycho_torch.layers import Origin, freeze_fields
 from ptycho_torch.payloads import InferencePayload, TrainingPayload
 from ptycho_torch.refine_config import RefineConfig

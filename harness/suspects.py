@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from harness.compare import environment_differences
 from harness.manifest import Manifest
-from ptycho_torch.config import is_unused_addition
+from ptycho_torch.additions import is_unused_addition
 
 __all__ = [
     "Area",

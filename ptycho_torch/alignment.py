@@ -38,6 +38,8 @@ class Aligned:
     object, truth
         Complex images of one shape (h, w): the well-covered rectangle. Shift, ramp, global phase and scale
         of `object` are fitted to `truth`, and both are turned so that the truth's mean phase is zero.
+    stitched
+        The reconstruction on those pixels as it came: neither moved nor turned nor scaled.
     origin_px
         Row and column, on the object grid, of pixel [0, 0].
     shift_px
@@ -50,6 +52,7 @@ class Aligned:
 
     object: Complex128
     truth: Complex128
+    stitched: Complex128
     origin_px: tuple[int, int]
     shift_px: Shift
     ramp_rad_per_px: Shift
@@ -102,6 +105,7 @@ def align_with_truth(
     return Aligned(
         object=image * (phase * gauge * scale),
         truth=here * gauge,
+        stitched=obj[rectangle],
         origin_px=(int(rows.start + origin[0]), int(columns.start + origin[1])),
         shift_px=(shift[0], shift[1]),
         ramp_rad_per_px=ramp,

@@ -6,7 +6,6 @@ Defaults written here are the *PyTorch defaults* (layer 4 of ``docs/configuratio
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Literal
@@ -25,7 +24,6 @@ __all__ = [
     "PyTorchExecutionConfig",
     "TrainingConfig",
     "frozen_config",
-    "is_unused_addition",
 ]
 
 PositiveInt = Annotated[int, Demands(ge=1)]
@@ -80,10 +78,15 @@ class InferenceConfig:
         Bring the patches to one global phase before they are stitched.
     sync_rounds
         Rounds of that synchronisation.
+    window
+        What a patch weighs where several overlap. ``smooth``: the probe's intensity, less towards the edges
+        of its central window. ``flat``: all pixels of the window alike, as in published images that are put
+        together of tiles side by side.
     """
 
     sync_phases: bool = True
     sync_rounds: PositiveInt = 8
+    window: Literal["smooth", "flat"] = added("smooth")
 
 
 @frozen_config(rules=MODEL_RULES)
@@ -267,20 +270,3 @@ SECTIONS: Mapping[str, type[Any]] = MappingProxyType(
     }
 )
 """Section of a key (``training`` in ``training.epochs``) to the configuration it fills."""
-
-
-def is_unused_addition(key: str, value: Any) -> bool:
-    """Say whether a value is that of a field made with ``added`` and does what was done before it came.
-
-    Parameters
-    ----------
-    key
-        ``section.field``; of a key that is no field the answer is no.
-    value
-        The field's value.
-    """
-    section, _, name = key.partition(".")
-    fields = dataclasses.fields(SECTIONS[section]) if section in SECTIONS else ()
-    return any(
-        field.name == name and "added" in field.metadata and field.default == value for field in fields
-    )

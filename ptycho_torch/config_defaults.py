@@ -34,6 +34,6 @@ def canonical(key: str) -> Any:
 def added(default: Any) -> Any:
     """Make a field that runs on record do not have; its default is what was done without it, and never moves.
 
-    What identifies a run leaves it out while it holds that default (``config.is_unused_addition``).
+    What identifies a run leaves it out while it holds that default (``additions.is_unused_addition``).
     """
     return dataclasses.field(default=default, metadata={"added": True})

@@ -16,7 +16,7 @@ from ptycho_torch.losses import LOSSES, Loss
 from ptycho_torch.metrics import compare_aligned, mean_frame, poisson_r_factor, r_factor
 from ptycho_torch.readers.scan import Scan
 from ptycho_torch.stitching import Reconstruction
-from ptycho_torch.upstream_metrics import upstream_figures
+from ptycho_torch.upstream_metrics import published_figures
 
 __all__ = ["Evaluation", "counts_of", "evaluate", "judge_image"]
 
@@ -120,7 +120,9 @@ def judge_image(
     -------
     tuple
         ``r_factor``, ``r_factor_poisson_floor`` and the figures of
-        :func:`ptycho_torch.metrics.compare_aligned`; the image beside its truth, None where there is none.
+        :func:`ptycho_torch.metrics.compare_aligned` and
+        :func:`ptycho_torch.upstream_metrics.published_figures`; the image beside its truth, None where
+        there is none.
     """
     predicted = reproject(whole, scan)
     metrics = {
@@ -130,7 +132,7 @@ def judge_image(
     if scan.object is None:
         return metrics, None
     aligned = align_with_truth(image.object, image.coverage, image.frame_origin_px, scan.object)
-    return metrics | compare_aligned(aligned) | upstream_figures(aligned.object, aligned.truth), aligned
+    return metrics | compare_aligned(aligned) | published_figures(aligned), aligned
 
 
 def counts_of(scan: Scan, counts_per_amplitude: float) -> NDArray[np.float32]:

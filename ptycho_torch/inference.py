@@ -18,6 +18,7 @@ from ptycho_torch.interpolation import TAPS, delay
 from ptycho_torch.module import PtychoModule
 from ptycho_torch.physics.probe import within_support
 from ptycho_torch.physics.propagation import far_field_intensity
+from ptycho_torch.placement import Window
 from ptycho_torch.readers.scan import Scan
 from ptycho_torch.scratch import Store, in_memory
 from ptycho_torch.stitching import Reconstruction, stitch, synchronise_phases
@@ -147,18 +148,22 @@ def synchronise(
         probe_intensity(scan),
         rounds=inference.sync_rounds,
         middle_trim=middle_trim,
+        window=inference.window,
         store=store,
     )
     return dataclasses.replace(predictions, patches=patches)
 
 
-def stitch_patches(predictions: Predictions, scan: Scan, execution: PyTorchExecutionConfig) -> Reconstruction:
-    """Stitch the patches as ``middle_trim`` and ``pad_eval`` say."""
+def stitch_patches(
+    predictions: Predictions, scan: Scan, execution: PyTorchExecutionConfig, *, window: Window = "smooth"
+) -> Reconstruction:
+    """Stitch the patches as ``middle_trim``, ``pad_eval`` and the configuration's ``window`` say."""
     return stitch(
         predictions.patches,
         predictions.corners_px,
         probe_intensity(scan),
         middle_trim=execution.middle_trim,
+        window=window,
         pad=execution.pad_eval,
     )
 

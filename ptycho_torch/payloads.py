@@ -10,13 +10,13 @@ from typing import Any, ClassVar, Self
 
 from pydantic_core import ValidationError
 
+from ptycho_torch.additions import is_unused_addition
 from ptycho_torch.config import (
     DataConfig,
     InferenceConfig,
     ModelConfig,
     PyTorchExecutionConfig,
     TrainingConfig,
-    is_unused_addition,
 )
 from ptycho_torch.errors import ConfigError
 from ptycho_torch.layers import Origin, freeze_fields

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from ptycho_torch.interpolation import Complex64, Float32, delay
 from ptycho_torch.scratch import ScratchStack, Store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     import torch
 
@@ -25,6 +25,9 @@ LARGEST_CANVAS = 2**28
 """Pixels of the largest canvas; positions that need a larger one are not in pixels."""
 CHUNK = 64
 """Patches that are looked at together."""
+
+Window = Literal["smooth", "flat"]
+"""What the pixels of a central window weigh, as :class:`ptycho_torch.config.InferenceConfig` has it."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Windows:
     weighted
         Patch times weight, shape (J, T, T).
     weights
-        Probe intensity times smooth window, shape (J, T, T), never negative.
+        Probe intensity times smooth window, or 1 throughout a flat one, shape (J, T, T), never negative.
     rows, columns
         Canvas pixel of each window's element [0, 0], shape (J,).
     """
@@ -170,21 +173,34 @@ def _taper(coordinate: NDArray[np.float64], side: int) -> NDArray[np.float64]:
     return np.where(inside, WINDOW_FLOOR + (1 - WINDOW_FLOOR) * bump * bump, 0.0)
 
 
-def _weigh(probe: Float32, fractions: NDArray[np.float64]) -> Float32:
-    # Linear interpolation cannot overshoot below zero, so numerator and denominator stay well behaved.
+def _flat(coordinate: NDArray[np.float64], side: int) -> NDArray[np.float64]:
+    return (np.abs(coordinate - (side - 1) / 2) <= (side - 1) / 2).astype(np.float64)
+
+
+def _outer(
+    shape: Callable[[NDArray[np.float64], int], NDArray[np.float64]],
+    side: int,
+    fractions: NDArray[np.float64],
+) -> Float32:
+    index = np.arange(side, dtype=np.float64)
+    rows, columns = (shape(index - fractions[:, axis, None], side) for axis in (0, 1))
+    return (rows[:, :, None] * columns[:, None, :]).astype(np.float32)
+
+
+def _weigh(probe: Float32, fractions: NDArray[np.float64], window: Window) -> Float32:
     side = probe.shape[0]
+    if window == "flat":
+        return _outer(_flat, side, fractions)
+    # Linear interpolation cannot overshoot below zero, so numerator and denominator stay well behaved.
     padded = np.pad(probe, ((1, 0), (1, 0)), mode="edge")
     row, column = (fractions[:, axis, None, None].astype(np.float32) for axis in (0, 1))
     light = (padded[1:, 1:] * (1 - column) + padded[1:, :-1] * column) * (1 - row)
     light += (padded[:-1, 1:] * (1 - column) + padded[:-1, :-1] * column) * row
-    index = np.arange(side, dtype=np.float64)
-    rows, columns = (_taper(index - fractions[:, axis, None], side) for axis in (0, 1))
-    taper = rows[:, :, None] * columns[:, None, :]
-    return np.asarray(light * taper.astype(np.float32), dtype=np.float32)
+    return np.asarray(light * _outer(_taper, side, fractions), dtype=np.float32)
 
 
 def place_windows(
-    values: Complex64, corners: NDArray[np.float64], probe: Float32, trim: int, frame: Frame
+    values: Complex64, corners: NDArray[np.float64], probe: Float32, trim: int, frame: Frame, window: Window
 ) -> Windows:
     """Crop patches to their central `trim` pixels, move them onto the canvas's pixels and weigh them."""
     inset = _inset(values.shape[-1], trim)
@@ -192,7 +208,7 @@ def place_windows(
     whole = np.floor(corners)
     fractions = corners - whole
     first = whole.astype(np.int64) + inset - np.array(frame.origin_px)
-    weights = _weigh(probe[inner, inner], fractions)
+    weights = _weigh(probe[inner, inner], fractions, window)
     weighted = delay(values[:, inner, inner], fractions)
     weighted.real *= weights
     weighted.imag *= weights
@@ -200,7 +216,13 @@ def place_windows(
 
 
 def store_windows(
-    values: Complex64, corners: NDArray[np.float64], probe: Float32, trim: int, frame: Frame, store: Store
+    values: Complex64,
+    corners: NDArray[np.float64],
+    probe: Float32,
+    trim: int,
+    frame: Frame,
+    window: Window,
+    store: Store,
 ) -> Windows:
     """Do the same a few patches at a time, and keep the windows where `store` says."""
     count = len(values)
@@ -211,7 +233,7 @@ def store_windows(
         np.empty(count, np.int64),
     )
     for chunk in chunks(count):
-        part = place_windows(values[chunk], corners[chunk], probe, trim, frame)
+        part = place_windows(values[chunk], corners[chunk], probe, trim, frame, window)
         kept.weighted[chunk], kept.weights[chunk] = part.weighted, part.weights
         kept.rows[chunk], kept.columns[chunk] = part.rows, part.columns
     return kept

@@ -15,6 +15,8 @@ _TOLERANCE_PX = 0.1
 def raster_squares(positions_px: NDArray[np.float64]) -> NDArray[np.int64]:
     """Return all squares of 2 x 2 neighbours on a raster, of which frames may be missing.
 
+    Where short and long steps take turns, as where groups are scanned, neighbours are a short one apart.
+
     Parameters
     ----------
     positions_px
@@ -28,7 +30,7 @@ def raster_squares(positions_px: NDArray[np.float64]) -> NDArray[np.int64]:
     Raises
     ------
     DataError
-        When the positions are no raster of one spacing in each direction, or two frames share a place.
+        When the positions are no such raster, or two frames share a place.
     """
     rows, columns = _places(positions_px[:, 0]), _places(positions_px[:, 1])
     width = int(columns.max()) + 2
@@ -57,18 +59,42 @@ def num_raster_squares(positions_px: NDArray[np.float64]) -> int:
 
 
 def _places(along_px: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return the place of each coordinate on a grid of one spacing."""
+    """Return the place of each coordinate on a grid of one spacing, or of pairs of one spacing."""
     offset = along_px - along_px.min()
     gaps = np.diff(np.sort(offset))
     steps = gaps[gaps > _TOLERANCE_PX]
-    pitch = 1.0
-    if steps.size:  # of the whole extent, so that roundings do not add up
-        extent = float(offset.max())
-        pitch = extent / round(extent / float(np.median(steps)))
-    places = np.round(offset / pitch)
-    if np.abs(offset - places * pitch).max() > _TOLERANCE_PX:
+    if not steps.size:
+        return np.zeros(len(offset), dtype=np.int64)
+    places = _on_a_grid(offset, float(np.median(steps)))
+    if places is None:
+        places = _on_pairs(offset, steps)
+    if places is None:
         raise DataError(
             "model.grouping is 'square', but the positions are no raster of one spacing in each direction: "
             "set it to 'nearest'"
         )
-    return np.asarray(places, dtype=np.int64)
+    return places
+
+
+def _on_a_grid(offset_px: NDArray[np.float64], pitch_px: float) -> NDArray[np.int64] | None:
+    extent = float(offset_px.max())
+    pitch = extent / round(extent / pitch_px)  # of the whole extent, so that roundings do not add up
+    places = np.round(offset_px / pitch)
+    is_there = np.abs(offset_px - places * pitch).max() <= _TOLERANCE_PX
+    return np.asarray(places, dtype=np.int64) if is_there else None
+
+
+def _on_pairs(offset_px: NDArray[np.float64], steps_px: NDArray[np.float64]) -> NDArray[np.int64] | None:
+    """Do the same where short and long steps take turns; only what a short one parts are neighbours."""
+    is_short = steps_px < steps_px.min() + 2 * _TOLERANCE_PX
+    if is_short.all():
+        return None
+    short = float(np.median(steps_px[is_short]))
+    reach = float(offset_px.max()) - short
+    period = reach / round(reach / (short + float(np.median(steps_px[~is_short]))))
+    pairs = np.floor((offset_px + _TOLERANCE_PX) / period)
+    within = offset_px - pairs * period
+    is_second = within > short / 2
+    if np.abs(within - is_second * short).max() > _TOLERANCE_PX:
+        return None
+    return np.asarray(3 * pairs + is_second, dtype=np.int64)  # the third place of a pair is the gap behind it

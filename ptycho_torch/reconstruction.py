@@ -21,7 +21,7 @@ from ptycho_torch.placement import chunks
 from ptycho_torch.readers.scan import Scan
 from ptycho_torch.scratch import Store
 from ptycho_torch.stitching import Reconstruction
-from ptycho_torch.upstream_metrics import upstream_figures
+from ptycho_torch.upstream_metrics import published_figures
 
 __all__ = ["ScanResult", "reconstruct_scan", "scaling_for", "trained_scaling"]
 
@@ -105,9 +105,10 @@ def reconstruct_scan(
     predictions = predict_patches(module, scan, scaling, batch_size=batch_size, report=report, store=store)
     batches = predictions.num_batches
     predictions = synchronise(predictions, scan, inference, middle_trim=execution.middle_trim, store=store)
-    image = stitch_patches(predictions, scan, execution)
+    window = inference.window
+    image = stitch_patches(predictions, scan, execution, window=window)
     padded = dataclasses.replace(execution, pad_eval=True)
-    whole = image if execution.pad_eval else stitch_patches(predictions, scan, padded)
+    whole = image if execution.pad_eval else stitch_patches(predictions, scan, padded, window=window)
     metrics = {
         **_judge_frames(whole, scan, scaling.counts_per_amplitude),
         "patches_accepted": float(image.accepted),
@@ -117,7 +118,7 @@ def reconstruct_scan(
     aligned = None
     if scan.object is not None:
         aligned = align_with_truth(image.object, image.coverage, image.frame_origin_px, scan.object)
-        metrics |= compare_aligned(aligned) | upstream_figures(aligned.object, aligned.truth)
+        metrics |= compare_aligned(aligned) | published_figures(aligned)
     return ScanResult(image, metrics, aligned)
 
 

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Annotated, Any, Literal, TypeAlias
 
 from ptycho_torch.config import NonNegativeInt, PositiveInt, frozen_config
+from ptycho_torch.config_defaults import added
 from ptycho_torch.field_types import Demands
 from ptycho_torch.object_config import (
     DeadLeaves,
@@ -24,6 +25,7 @@ from ptycho_torch.object_config import (
     SiemensStar,
 )
 from ptycho_torch.probe_config import AnnularProbe, DiskProbe, FileProbe, GaussianProbe, ProbeConfig
+from ptycho_torch.validation import Rule
 
 __all__ = [
     "KINDS",
@@ -73,38 +75,53 @@ class ScanConfig:
     position_error_px: Length = 0.0
 
 
-@frozen_config
+def _refuse_touching_squares(square_px: float, step_px: float) -> str | None:
+    if square_px == 0 or 2 * square_px + 1 <= step_px:
+        return None
+    return (
+        f"is {square_px:g}, so squares a step_px of {step_px:g} apart are no farther apart than they are "
+        f"wide: lower it to {max(step_px - 1, 0) / 2:g} or less, or raise step_px"
+    )
+
+
+@frozen_config(rules=(Rule(("square_px", "step_px"), _refuse_touching_squares),))
 class RasterScan(ScanConfig):
     """Rows and columns.
 
     Parameters
     ----------
     rows, columns
-        Number of scan positions along each axis.
+        Number of places along each axis.
     jitter_px
         Largest uniform displacement of a position from the raster, each axis, pixels.
+    square_px
+        0: one position at a place. Otherwise four, the corners of a square of this side: groups of gridsize 2
+        that are farther apart, by a pixel at least, than their frames are.
     """
 
     kind: Literal["raster"] = "raster"
     rows: Annotated[int, Demands(ge=1, le=512)] = 24
     columns: Annotated[int, Demands(ge=1, le=512)] = 24
     jitter_px: Length = 1.0
+    square_px: Length = added(0.0)
 
     @property
     def n_frames(self) -> int:
         """Number of positions."""
-        return self.rows * self.columns
+        return self.rows * self.columns * (4 if self.square_px else 1)
 
     @property
     def n_squares(self) -> int:
         """Number of squares of 2 x 2 neighbours; none where positions are displaced."""
         is_displaced = self.jitter_px > 0 or self.position_error_px > 0
-        return 0 if is_displaced else (self.rows - 1) * (self.columns - 1)
+        if is_displaced:
+            return 0
+        return self.rows * self.columns if self.square_px else (self.rows - 1) * (self.columns - 1)
 
     @property
     def reach_px(self) -> float:
         """Largest extent of the true positions, the wider of both axes."""
-        return (max(self.rows, self.columns) - 1) * self.step_px + 2 * self.jitter_px
+        return (max(self.rows, self.columns) - 1) * self.step_px + self.square_px + 2 * self.jitter_px
 
 
 @frozen_config

@@ -13,6 +13,7 @@ from ptycho_torch.errors import DataError
 from ptycho_torch.interpolation import Complex64, Float32, FloatArray, rotate, unit_phasors
 from ptycho_torch.placement import (
     Frame,
+    Window,
     Windows,
     checked,
     chunks,
@@ -62,15 +63,16 @@ def stitch(
     probe_intensity: NDArray[Any] | torch.Tensor,
     *,
     middle_trim: int = 0,
+    window: Window = "smooth",
     pad: bool = False,
     frame: Frame | None = None,
 ) -> Reconstruction:
     """Put all patches on one canvas, each at its own sub-pixel position, and average where they overlap.
 
     Each patch is cropped to its central window, interpolated onto the canvas's pixels (Lanczos-4) and
-    weighted by the probe's intensity times a smooth window. Without `pad` the canvas is the hull of those
-    windows. With `pad` it is the hull of the whole patches: a pixel that a window covers keeps exactly
-    its value, and the others, the scan's edge, are filled from the patches' outer parts.
+    weighted by the probe's intensity times a smooth window, or evenly. Without `pad` the canvas is the hull
+    of those windows. With `pad` it is the hull of the whole patches: a pixel that a window covers keeps
+    exactly its value, and the others, the scan's edge, are filled from the patches' outer parts.
 
     Parameters
     ----------
@@ -82,6 +84,8 @@ def stitch(
         Sum of abs(P)^2 over the probe's modes, shape (N, N).
     middle_trim
         Side of the central window, even: 0 means N/2, N means no cropping.
+    window
+        ``smooth``, or ``flat``: all its pixels weigh 1.
     pad
         Reconstruct the scan's edge too, from whole patches.
     frame
@@ -99,9 +103,9 @@ def stitch(
     reach = side if pad else trim
     frame = frame if frame is not None else frame_of(corners, side, reach)
     refuse_patches_outside(corners, side, reach, frame)
-    total, weight, accepted = _accumulate(values, corners, probe, trim, frame)
+    total, weight, accepted = _accumulate(values, corners, probe, trim, frame, window)
     if pad and trim < side:
-        outer_total, outer_weight, accepted = _accumulate(values, corners, probe, side, frame)
+        outer_total, outer_weight, accepted = _accumulate(values, corners, probe, side, frame, window)
         is_edge = weight <= SMALLEST_COVERAGE
         total[is_edge], weight[is_edge] = outer_total[is_edge], outer_weight[is_edge]
     weight[weight <= SMALLEST_COVERAGE] = 0
@@ -121,6 +125,7 @@ def synchronise_phases(
     *,
     rounds: int = 8,
     middle_trim: int = 0,
+    window: Window = "smooth",
     store: Store = in_memory,
 ) -> Complex64:
     """Rotate each patch by one phase so that overlapping patches agree.
@@ -133,7 +138,7 @@ def synchronise_phases(
 
     Parameters
     ----------
-    patches, corners_px, probe_intensity, middle_trim
+    patches, corners_px, probe_intensity, middle_trim, window
         As for :func:`stitch`.
     rounds
         Number of rounds, at least 1.
@@ -156,7 +161,7 @@ def synchronise_phases(
     side = values.shape[-1]
     trim = window_side(side, middle_trim)
     frame = frame_of(corners, side, trim)
-    windows = store_windows(values, corners, probe, trim, frame, store)
+    windows = store_windows(values, corners, probe, trim, frame, window, store)
     weight = np.zeros(frame.shape, dtype=np.float32)
     for _, part in windows.parts():
         for j, place in part.places():
@@ -174,13 +179,18 @@ def synchronise_phases(
 
 
 def _accumulate(
-    values: Complex64, corners: NDArray[np.float64], probe: Float32, trim: int, frame: Frame
+    values: Complex64,
+    corners: NDArray[np.float64],
+    probe: Float32,
+    trim: int,
+    frame: Frame,
+    window: Window,
 ) -> tuple[Complex64, Float32, int]:
     total = np.zeros(frame.shape, dtype=np.complex64)
     weight = np.zeros(frame.shape, dtype=np.float32)
     accepted = 0
     for chunk in chunks(len(values)):
-        windows = place_windows(values[chunk], corners[chunk], probe, trim, frame)
+        windows = place_windows(values[chunk], corners[chunk], probe, trim, frame, window)
         accepted += int(np.count_nonzero(windows.weights.max(axis=(1, 2)) > SMALLEST_COVERAGE))
         for j, place in windows.places():
             total[place] += windows.weighted[j]

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from ptycho_torch.alignment import Aligned
 from ptycho_torch.errors import DataError
 from ptycho_torch.metrics import DECIMALS, SSIM_WINDOW_PX, FloatArray, structural_similarity, without_plane
 
-__all__ = ["PEAK", "first_ring_below_half", "upstream_figures"]
+__all__ = ["PEAK", "first_ring_below_half", "published_figures", "upstream_figures"]
 
 PEAK = 255.0
 """The largest value that the published PSNR assumes; 48.13 dB more than a peak of one gives."""
@@ -76,6 +77,19 @@ def upstream_figures(obj: NDArray[Any], truth: NDArray[Any]) -> dict[str, float]
     }
     return {
         f"upstream_{name}": round(value, DECIMALS) for name, value in figures.items() if math.isfinite(value)
+    }
+
+
+def published_figures(aligned: Aligned) -> dict[str, float]:
+    """Return :func:`upstream_figures` of an image as it is registered with its truth, and as it was stitched.
+
+    Published figures were computed either way. Of the image as it was stitched, on the same pixels, the names
+    are ``upstream_unregistered_...``.
+    """
+    registered = upstream_figures(aligned.object, aligned.truth)
+    stitched = upstream_figures(aligned.stitched, aligned.truth)
+    return registered | {
+        name.replace("upstream_", "upstream_unregistered_", 1): value for name, value in stitched.items()
     }
 
 

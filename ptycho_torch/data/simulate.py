@@ -142,12 +142,16 @@ def scan_corners_px(config: ScanConfig, middle_px: float, randomness: np.random.
 
 
 def _raster(config: RasterScan, middle_px: float, randomness: np.random.Generator) -> np.ndarray:
-    span = np.array([config.rows - 1, config.columns - 1]) * config.step_px
-    raster = np.stack(
-        np.meshgrid(np.arange(config.rows), np.arange(config.columns), indexing="ij"), axis=-1
-    ).reshape(-1, 2)
+    span = np.array([config.rows - 1, config.columns - 1]) * config.step_px + config.square_px
+    raster = _row_by_row(config.rows, config.columns) * config.step_px
+    if config.square_px:
+        raster = (raster[:, None] + _row_by_row(2, 2) * config.square_px).reshape(-1, 2)
     jitter = randomness.uniform(-config.jitter_px, config.jitter_px, size=raster.shape)
-    return np.asarray(middle_px - span / 2 + raster * config.step_px + jitter)
+    return np.asarray(middle_px - span / 2 + raster + jitter)
+
+
+def _row_by_row(rows: int, columns: int) -> np.ndarray:
+    return np.stack(np.meshgrid(np.arange(rows), np.arange(columns), indexing="ij"), axis=-1).reshape(-1, 2)
 
 
 def _fermat(config: FermatScan, middle_px: float, randomness: np.random.Generator) -> np.ndarray:

@@ -289,8 +289,8 @@ def test_a_field_that_came_later_moves_no_digest_on_record_until_it_is_used() ->
     digest = resolve(read_spec(ROOT / "runs" / "ci.yaml"), LOCAL).run.digest
     assert {golden.facts["inputs"] for golden in recorded.values()} == {digest}
     assert all("model.probe_mask" not in golden.origin.values for golden in recorded.values())
-    used = read_spec(ROOT / "runs" / "ci.yaml", ["model.probe_mask=true"])
-    assert resolve(used, LOCAL).run.digest != digest
+    for use in ("model.probe_mask=true", "inference.window=flat", "data.train.simulate.scan.square_px=1"):
+        assert resolve(read_spec(ROOT / "runs" / "ci.yaml", [use]), LOCAL).run.digest != digest
 
 
 def test_a_run_from_before_a_field_came_is_read_as_it_was_recorded(tmp_path: Path) -> None:

@@ -48,6 +48,20 @@ def test_a_long_raster_in_single_precision_is_one(step_px: float) -> None:
     assert num_raster_squares(positions_px) == 2 * 399
 
 
+@pytest.mark.parametrize(("square_px", "step_px"), [(4.0, 10.0), (2.5, 6.0), (3.0, 9.0)])
+def test_squares_that_stand_apart_are_the_only_ones(square_px: float, step_px: float) -> None:
+    apart = raster(5, 7, step_px)
+    positions_px = (apart[:, None] + raster(2, 2, square_px)).reshape(-1, 2)
+    squares = raster_squares(positions_px)
+    assert np.array_equal(squares, np.arange(4 * 35).reshape(35, 4))
+
+
+def test_pairs_at_uneven_distances_are_no_raster() -> None:
+    uneven = (np.array([0.0, 10.0, 23.0])[:, None] + [0.0, 4.0]).ravel()
+    with pytest.raises(DataError, match="no raster"):
+        raster_squares(np.stack(np.meshgrid(uneven, uneven), axis=-1).reshape(-1, 2))
+
+
 def test_scattered_positions_are_no_raster() -> None:
     scattered = np.random.Generator(np.random.PCG64(0)).uniform(0, 50, (40, 2))
     with pytest.raises(DataError, match=r"no raster of one spacing.*'nearest'"):

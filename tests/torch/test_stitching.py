@@ -91,6 +91,29 @@ def test_a_patch_counts_by_how_brightly_it_is_lit() -> None:
     assert row[lit_by_second_only] == pytest.approx(3, abs=0.01)
 
 
+def test_flat_windows_side_by_side_are_tiles() -> None:
+    corners = np.array([(row, column) for row in (0, 6, 12) for column in (0, 6)], dtype=np.float64)
+    random = np.random.default_rng(1)
+    patches = (random.normal(size=(6, 16, 16)) + 1j * random.normal(size=(6, 16, 16))).astype(np.complex64)
+    probe = random.uniform(0.1, 1, (16, 16))
+    made = stitch(patches, corners, probe, middle_trim=6, window="flat")
+    tiles = patches[:, 5:11, 5:11].reshape(3, 2, 6, 6).transpose(0, 2, 1, 3).reshape(18, 12)
+    row, column = 5 - made.frame_origin_px
+    inside = slice(row, row + 18), slice(column, column + 12)
+    np.testing.assert_array_equal(made.object[inside], tiles)
+    np.testing.assert_array_equal(made.coverage[inside], np.ones((18, 12)))
+    assert made.coverage.sum() == 18 * 12
+
+
+def test_flat_windows_weigh_alike_where_they_overlap() -> None:
+    patches = np.stack([np.full((16, 16), 1.0), np.full((16, 16), 4.0)]).astype(np.complex64)
+    probe = np.full((16, 16), 1e-3)
+    probe[:, :8] = 1.0
+    made = stitch(patches, np.array([[0.0, 0.0], [0.0, 4.0]]), probe, middle_trim=16, window="flat")
+    row = made.object[8 - made.frame_origin_px[0], -made.frame_origin_px[1] :].real
+    np.testing.assert_array_equal(row[:20], [1.0] * 4 + [2.5] * 12 + [4.0] * 4)
+
+
 def test_numpy_arrays_and_tensors_give_the_same_bits(known_scan: KnownScan) -> None:
     scan = known_scan
     array = stitch(scan.patches, scan.corners_px, scan.probe_intensity)

@@ -10,10 +10,11 @@ import pytest
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from ptycho_torch.alignment import align_with_truth
 from ptycho_torch.data.objects import lines
 from ptycho_torch.errors import DataError
 from ptycho_torch.simulate_config import Lines
-from ptycho_torch.upstream_metrics import first_ring_below_half, upstream_figures
+from ptycho_torch.upstream_metrics import first_ring_below_half, published_figures, upstream_figures
 
 Image = NDArray[np.float64]
 WINDOW = slice(29, 355)
@@ -67,6 +68,19 @@ def test_scale_and_a_phase_ramp_make_no_difference() -> None:
     assert figures["upstream_phase_mae"] == pytest.approx(0, abs=1e-9)
     assert figures["upstream_phase_ssim"] == pytest.approx(1)
     assert figures["upstream_phase_ms_ssim"] == pytest.approx(1)
+
+
+def test_both_ways_of_publishing_are_told_apart() -> None:
+    truth = published_object().astype(complex)
+    moved = np.roll(truth, 2, axis=0)
+    aligned = align_with_truth(moved, np.ones(truth.shape), np.zeros(2, dtype=np.int64), truth)
+    figures = published_figures(aligned)
+    assert figures["upstream_amplitude_ssim"] > 0.99
+    rows, columns = (slice(start, start + 384) for start in aligned.origin_px)
+    assert aligned.truth.shape == (384, 384)
+    plain = upstream_figures(moved[rows, columns], truth[rows, columns])
+    assert plain["upstream_amplitude_ssim"] == pytest.approx(0.600, abs=0.02)
+    assert {name: figures[name.replace("upstream", "upstream_unregistered")] for name in plain} == plain
 
 
 def test_a_tenth_of_a_radian_of_phase_noise_in_tiles_spoils_the_phase() -> None:

@@ -11,6 +11,7 @@ from ptycho_torch.data.simulate import illumination, scan_corners_px, simulate_s
 from ptycho_torch.errors import DataError
 from ptycho_torch.exact.seeding import generator
 from ptycho_torch.physics.simulation import object_patches
+from ptycho_torch.raster import num_raster_squares
 from ptycho_torch.readers.frames import hold_in
 from ptycho_torch.readers.scan import Scan, save_scan, scan_digest
 from ptycho_torch.scratch import scratch_in
@@ -104,6 +105,20 @@ def test_positions_are_a_raster_within_the_jitter():
     assert np.allclose(still[7] - still[0], [4.0, 0.0])
     assert np.allclose(still[1] - still[0], [0.0, 4.0])
     assert np.allclose(still.mean(axis=0), 23.0)
+
+
+def test_at_a_place_stand_the_corners_of_a_square():
+    config = RasterScan(rows=3, columns=2, step_px=10.0, jitter_px=0.0, square_px=4.0)
+    corners = scan_corners_px(config, 20.0, generator(0, "positions"))
+    assert corners.shape == (config.n_frames, 2) == (24, 2)
+    assert np.allclose(corners.mean(axis=0), 20.0)
+    assert np.allclose(corners[:4] - corners[0], [(0, 0), (0, 4), (4, 0), (4, 4)])
+    assert np.allclose(corners[::4] - corners[0], [(r * 10, c * 10) for r in range(3) for c in range(2)])
+    assert np.ptp(corners, axis=0).max() == config.reach_px == 24
+    assert num_raster_squares(corners) == config.n_squares == 6
+    displaced = dataclasses.replace(config, jitter_px=0.5)
+    assert displaced.n_squares == 0
+    assert len(scan_corners_px(displaced, 20.0, generator(0, "positions"))) == 24
 
 
 def test_positions_of_a_spiral_are_a_golden_angle_apart():
