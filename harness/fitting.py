@@ -58,6 +58,13 @@ def assumed(payload: TrainingPayload, header: ScanHeader) -> list[str]:
     if payload.model.allow_tf32 and payload.execution_config.accelerator == "cpu":
         # Beside a processor that was asked for by name it is refused.
         said.append("model.allow_tf32 has no effect here: auto became a processor, which has no TF32")
+    training = payload.training
+    is_told = payload.origins["training.batch_size"].layer not in DEFAULT_LAYERS
+    if is_told and training.batch_size > training.n_groups:
+        said.append(
+            f"training.batch_size is {training.batch_size}, but training.n_groups {training.n_groups}: "
+            f"every step takes all {training.n_groups} groups"
+        )
     return [sentence for sentence in said if sentence is not None]
 
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 from harness.called import called, shown
 from harness.progress import read_progress
 from harness.quality import quality_rows
-from harness.store import BEGUN, MANIFEST
+from harness.store import BEGUN, MANIFEST, is_refused
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -225,8 +225,11 @@ def onward(run_dir: Path, status: str) -> Iterator[tuple[str, str]]:
     Parameters
     ----------
     run_dir, status
-        Its folder, and how it ended; of one that was broken off there is nothing yet to verify.
+        Its folder, and how it ended; of one that was broken off there is nothing yet to verify,
+        and one that can only fail again is neither continued nor repeated.
     """
+    if status == "failed" and is_refused(run_dir):
+        return
     if status in {"interrupted", "failed"} and (run_dir / BEGUN).is_file():
         yield "continue", called("resume", run_dir)
     if (run_dir / MANIFEST).is_file():

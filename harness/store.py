@@ -28,6 +28,7 @@ __all__ = [
     "MANIFEST",
     "OUTCOME",
     "PROGRESS",
+    "REFUSED",
     "RESOLVED",
     "SPEC",
     "HeldRun",
@@ -36,6 +37,7 @@ __all__ = [
     "file_digest",
     "hold_run",
     "is_held",
+    "is_refused",
     "read_events",
     "read_json",
     "remove_durably",
@@ -53,6 +55,8 @@ INPUTS = "inputs.json"
 OUTCOME = "outcome.json"
 MANIFEST = "manifest.json"
 JOURNAL = "journal.jsonl"
+REFUSED = "refused"
+"""The event by which a worker says that the same run can only fail again, at the same place."""
 PROGRESS = "progress.json"
 LOCK = "lock"
 LOG = "logs/worker.log"
@@ -178,6 +182,12 @@ class HeldRun:
         trace: TracebackType | None,
     ) -> None:
         self.release()
+
+
+def is_refused(run_dir: Path) -> bool:
+    """Whether the last worker of a run said that the same run can only fail again."""
+    kinds = [event.get("event") for event in read_events(run_dir)]
+    return next((kind for kind in reversed(kinds) if kind in {REFUSED, "started"}), None) == REFUSED
 
 
 def create_run(runs_dir: Path, name: str) -> HeldRun:

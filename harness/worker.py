@@ -25,12 +25,12 @@ from harness.progress import processor_seconds, read_progress, write_progress
 from harness.reconstructing import reconstruct, reconstruct_own, reconstruct_test
 from harness.refining import refine_image_of_another_run, refine_own_image
 from harness.resolved import ResolvedRun
-from harness.store import RESOLVED, append_event, file_digest, write_durably
-from harness.worker_inputs import read_data, starting_weights
+from harness.store import REFUSED, RESOLVED, append_event, file_digest, write_durably
+from harness.worker_inputs import ChangedInputError, read_data, starting_weights
 from ptycho_torch.alignment import Aligned
-from ptycho_torch.callbacks import Progress, StopRequestedError
+from ptycho_torch.callbacks import Progress, StopRequestedError, TrainingDivergedError
 from ptycho_torch.durable import sync_tree
-from ptycho_torch.errors import PtychoError
+from ptycho_torch.errors import DataError, PtychoError
 from ptycho_torch.exact.checkpoint_io import DurableCheckpointIO
 from ptycho_torch.exact.digest import optimizer_digest, tensor_digest
 from ptycho_torch.exact.profile import apply_and_verify
@@ -235,6 +235,9 @@ def main(arguments: list[str]) -> int:
         worker.note(status="interrupted", error=str(error))
     except PtychoError as error:
         logger.info("%s", error)
+        is_final = isinstance(error, DataError | TrainingDivergedError)
+        if is_final and not isinstance(error, ChangedInputError):
+            append_event(worker.run_dir, REFUSED)
         worker.note(status="failed", error=" ".join(str(error).splitlines()))
     except Exception as error:
         logger.exception("the worker failed")

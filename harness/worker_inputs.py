@@ -20,7 +20,18 @@ from ptycho_torch.simulate_config import FileProbe
 if TYPE_CHECKING:
     from harness.resolved import ResolvedRun
 
-__all__ = ["checked_input", "read_data", "read_network", "scan_facts", "starting_weights"]
+__all__ = [
+    "ChangedInputError",
+    "checked_input",
+    "read_data",
+    "read_network",
+    "scan_facts",
+    "starting_weights",
+]
+
+
+class ChangedInputError(DataError):
+    """An input is another file than was resolved; once it is put back, the run can go on."""
 
 
 def checked_input(run_dir: Path, resolved: ResolvedRun, role: str) -> Path:
@@ -28,14 +39,14 @@ def checked_input(run_dir: Path, resolved: ResolvedRun, role: str) -> Path:
 
     Raises
     ------
-    DataError
+    ChangedInputError
         It is another file by now.
     """
     source = resolved.sources[role]
     path: Path = run_dir / read_json(run_dir / INPUTS)[role]
     digest = file_digest(path)
     if digest != source.sha256:
-        raise DataError(
+        raise ChangedInputError(
             f"{source.name}: the {role} data changed after the run was resolved, its sha256 is now {digest}"
         )
     return path

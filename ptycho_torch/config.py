@@ -194,7 +194,7 @@ class PyTorchExecutionConfig:
     pin_memory: bool = False
     persistent_workers: bool = False
     prefetch_factor: PositiveInt | None = None
-    learning_rate: PositiveFloat = 1e-3
+    learning_rate: Annotated[float, Demands(gt=0, le=1)] = 1e-3
     scheduler: Annotated[str, name_in(SCHEDULERS)] = "Default"
     gradient_clip_val: PositiveFloat | None = None
     accum_steps: PositiveInt = 1
@@ -245,7 +245,7 @@ class TrainingConfig:
 
     n_groups: PositiveInt
     epochs: PositiveInt = 50
-    batch_size: PositiveInt = canonical("training.batch_size")
+    batch_size: Annotated[int, Demands(ge=1, le=65536)] = canonical("training.batch_size")
     loss: Annotated[str, name_in(LOSSES)] = "poisson"
     exponential_gamma: Annotated[float, Demands(gt=0, le=1)] = 0.95
     stage_epochs: Annotated[tuple[PositiveInt, ...], Demands(strict=False)] | None = None

@@ -17,7 +17,7 @@ from pathlib import Path
 from harness.code_capture import source_digest
 from harness.outcome import CheckpointRecord, Outcome, ProductRecord, status_of_fault, write_outcome
 from harness.progress import write_progress
-from harness.store import append_event, file_digest
+from harness.store import REFUSED, append_event, file_digest
 from ptycho_torch.trace import TraceLine
 
 sys.path.append(str(Path(__file__).parent))
@@ -88,8 +88,11 @@ if behaviour == "image":
     image.write_bytes(tensors.encode() * 3)
 if "image" in inputs:
     image.write_bytes((run_dir / inputs["image"]).read_bytes())
+if behaviour == "refuse":
+    append_event(run_dir, REFUSED)
+has_failed = behaviour in {"fail", "refuse"}
 outcome = Outcome(
-    status="collapsed" if behaviour == "collapse" else "failed" if behaviour == "fail" else "completed",
+    status="collapsed" if behaviour == "collapse" else "failed" if has_failed else "completed",
     error="the loss is not a number" if behaviour == "fail" else None,
     data=data,
     groups_digest=hashlib.sha256(b"groups").hexdigest(),

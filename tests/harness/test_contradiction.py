@@ -14,6 +14,7 @@ from harness.cli import main
 from harness.errors import ExitCode, SpecError
 from harness.store import file_digest
 from ptycho_torch.data.simulate import simulate_scan
+from ptycho_torch.orientation import asked_rows
 from ptycho_torch.readers import Scan, save_scan
 from ptycho_torch.simulate_config import DeadLeaves, RasterScan, SimulateConfig
 from tests.harness.spec_kit import resolved
@@ -132,3 +133,24 @@ def test_an_object_of_one_value_is_no_contradiction_but_a_note(right: Scan, tmp_
         tmp_path, "name: x\ndata: {train: {file: train.npz}}\ntraining: {n_groups: 8}\n"
     ).run.notes
     assert "the reference object" in note
+
+
+def test_what_only_the_worker_sees_ends_the_run_and_offers_no_resume(
+    right: Scan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    moved = right.corners_px.copy()
+    moved[min(set(range(40)) - set(asked_rows(40).tolist()))] += 3
+    monkeypatch.chdir(tmp_path)
+    save_scan(tmp_path / "train.npz", replace(right, object=None, corners_px=moved))
+    save_scan(tmp_path / "reference.npz", right)
+    (tmp_path / "spec.yaml").write_text(
+        "name: x\ndata: {train: {file: train.npz}, reference: {file: reference.npz}}\n"
+        "training: {n_groups: 8, batch_size: 9}\n"
+    )
+    assert main(["run", "spec.yaml", "--runs-dir", "runs"]) == ExitCode.RUN_FAILED
+    told = capsys.readouterr()
+    assert (
+        "note: training.batch_size is 9, but training.n_groups 8: every step takes all 8 groups" in told.err
+    )
+    assert "the reference's positions differ from the scan's by up to 3.00 px" in told.out
+    assert not re.search("^(continue|again)", told.out, re.MULTILINE)

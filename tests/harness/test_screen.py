@@ -19,6 +19,7 @@ from harness.screen import (
     thumbnail,
     watching,
 )
+from harness.store import append_event, is_refused
 from tests.harness.conftest import Bench
 
 
@@ -131,3 +132,12 @@ def test_a_download_reports_each_tenth_once() -> None:
     lines = stream.getvalue().splitlines()
     assert len(lines) == 11
     assert lines[-1] == "downloading: 1.0 of 1.0 MB"
+
+
+def test_neither_resume_nor_rerun_is_offered_where_a_run_can_only_fail_again(bench: Bench) -> None:
+    finished = bench.run("refuse")
+    lines = dict(closing_lines(finished))
+    assert lines["status"].startswith("failed")
+    assert not {"continue", "again", "check"} & lines.keys()
+    append_event(finished.path, "started")
+    assert not is_refused(finished.path)
