@@ -13,7 +13,7 @@ from ptycho_torch.interpolation import Complex64, Float32, delay
 from ptycho_torch.scratch import ScratchStack, Store
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
     import torch
 
@@ -152,9 +152,11 @@ def frame_of(corners: NDArray[np.float64], side: int, reach: int) -> Frame:
     return Frame((int(first[0]), int(first[1])), (int(height), int(width)))
 
 
-def refuse_patches_outside(corners: NDArray[np.float64], side: int, reach: int, frame: Frame) -> None:
+def refuse_patches_outside(
+    corners: NDArray[np.float64], side: int, reach: int, frame: Frame, window: Window
+) -> None:
     """Raise a DataError when the central `reach` pixels of a patch leave the canvas."""
-    first = np.floor(corners) + _inset(side, reach) - np.array(frame.origin_px)
+    first = _whole(corners, window) + _inset(side, reach) - np.array(frame.origin_px)
     is_outside = ((first < 0) | (first + reach > np.array(frame.shape))).any(axis=1)
     if is_outside.any():
         worst = int(np.flatnonzero(is_outside)[0])
@@ -173,30 +175,31 @@ def _taper(coordinate: NDArray[np.float64], side: int) -> NDArray[np.float64]:
     return np.where(inside, WINDOW_FLOOR + (1 - WINDOW_FLOOR) * bump * bump, 0.0)
 
 
-def _flat(coordinate: NDArray[np.float64], side: int) -> NDArray[np.float64]:
-    return (np.abs(coordinate - (side - 1) / 2) <= (side - 1) / 2).astype(np.float64)
+def _whole(corners: NDArray[np.float64], window: Window) -> NDArray[np.int64]:
+    """Return the canvas pixel of each patch's corner: the nearest for a flat window, the one before else."""
+    return np.floor(corners + 0.5 if window == "flat" else corners).astype(np.int64)
 
 
-def _outer(
-    shape: Callable[[NDArray[np.float64], int], NDArray[np.float64]],
-    side: int,
-    fractions: NDArray[np.float64],
-) -> Float32:
-    index = np.arange(side, dtype=np.float64)
-    rows, columns = (shape(index - fractions[:, axis, None], side) for axis in (0, 1))
-    return (rows[:, :, None] * columns[:, None, :]).astype(np.float32)
-
-
-def _weigh(probe: Float32, fractions: NDArray[np.float64], window: Window) -> Float32:
-    side = probe.shape[0]
-    if window == "flat":
-        return _outer(_flat, side, fractions)
+def _weigh(probe: Float32, fractions: NDArray[np.float64]) -> Float32:
     # Linear interpolation cannot overshoot below zero, so numerator and denominator stay well behaved.
+    side = probe.shape[0]
     padded = np.pad(probe, ((1, 0), (1, 0)), mode="edge")
     row, column = (fractions[:, axis, None, None].astype(np.float32) for axis in (0, 1))
     light = (padded[1:, 1:] * (1 - column) + padded[1:, :-1] * column) * (1 - row)
     light += (padded[:-1, 1:] * (1 - column) + padded[:-1, :-1] * column) * row
-    return np.asarray(light * _outer(_taper, side, fractions), dtype=np.float32)
+    index = np.arange(side, dtype=np.float64)
+    rows, columns = (_taper(index - fractions[:, axis, None], side) for axis in (0, 1))
+    taper = rows[:, :, None] * columns[:, None, :]
+    return np.asarray(light * taper.astype(np.float32), dtype=np.float32)
+
+
+def _middles(
+    values: Complex64, fractions: NDArray[np.float64], first: NDArray[np.int64], trim: int
+) -> Complex64:
+    """Move whole patches, as what lies around a middle is known, and cut `trim` pixels from `first` on."""
+    moved = delay(np.pad(values, ((0, 0), (0, 1), (0, 1)), mode="edge"), fractions)
+    cuts = [image[r : r + trim, c : c + trim] for image, (r, c) in zip(moved, first.tolist(), strict=True)]
+    return np.stack(cuts)
 
 
 def place_windows(
@@ -205,10 +208,13 @@ def place_windows(
     """Crop patches to their central `trim` pixels, move them onto the canvas's pixels and weigh them."""
     inset = _inset(values.shape[-1], trim)
     inner = slice(inset, inset + trim)
-    whole = np.floor(corners)
-    fractions = corners - whole
-    first = whole.astype(np.int64) + inset - np.array(frame.origin_px)
-    weights = _weigh(probe[inner, inner], fractions, window)
+    before = np.floor(corners)
+    fractions, whole = corners - before, _whole(corners, window)
+    first = whole + inset - np.array(frame.origin_px)
+    if window == "flat":
+        weighted = _middles(values, fractions, whole - before.astype(np.int64) + inset, trim)
+        return Windows(weighted, np.ones(weighted.shape, np.float32), first[:, 0], first[:, 1])
+    weights = _weigh(probe[inner, inner], fractions)
     weighted = delay(values[:, inner, inner], fractions)
     weighted.real *= weights
     weighted.imag *= weights

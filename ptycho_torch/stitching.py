@@ -102,7 +102,7 @@ def stitch(
     trim = window_side(side, middle_trim)
     reach = side if pad else trim
     frame = frame if frame is not None else frame_of(corners, side, reach)
-    refuse_patches_outside(corners, side, reach, frame)
+    refuse_patches_outside(corners, side, reach, frame, window)
     total, weight, accepted = _accumulate(values, corners, probe, trim, frame, window)
     if pad and trim < side:
         outer_total, outer_weight, accepted = _accumulate(values, corners, probe, side, frame, window)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -103,6 +104,32 @@ def test_flat_windows_side_by_side_are_tiles() -> None:
     np.testing.assert_array_equal(made.object[inside], tiles)
     np.testing.assert_array_equal(made.coverage[inside], np.ones((18, 12)))
     assert made.coverage.sum() == 18 * 12
+
+
+@pytest.mark.parametrize("trim", [6, 16])
+@pytest.mark.parametrize("offset_px", [0.0, 0.3, 0.5, 0.8, "rounded"])
+def test_flat_windows_side_by_side_leave_no_gap_wherever_the_raster_begins(
+    offset_px: float | str, trim: int
+) -> None:
+    corners = np.array([(row, column) for row in (0, 1, 2) for column in (0, 1)], dtype=np.float64) * trim
+    corners += (np.array([0, 1e-9, -1e-9] * 4).reshape(6, 2) + 3) if offset_px == "rounded" else offset_px
+    place = corners[:, :, None] + np.arange(16)
+    patches = (1 + 0.1 * place[:, 0, :, None] + 0.01j * place[:, 1, None, :]).astype(np.complex64)
+    made = stitch(patches, corners, np.ones((16, 16)), middle_trim=trim, window="flat")
+    rows, columns = (np.flatnonzero(made.coverage.any(axis=axis)) for axis in (1, 0))
+    inside = np.ix_(rows, columns)
+    np.testing.assert_array_equal(made.coverage[inside], np.ones((3 * trim, 2 * trim)))
+    at = [one + start for one, start in zip((rows, columns), made.frame_origin_px, strict=True)]
+    error = np.abs(made.object[inside] - (1 + 0.1 * at[0][:, None] + 0.01j * at[1][None, :]))
+    assert error.max() < (0.005 if trim == 6 or offset_px in {0.0, "rounded"} else 0.06)
+
+
+def test_a_flat_window_that_leaves_the_canvas_is_refused_where_it_is_rounded_up() -> None:
+    given = Frame((0, 0), (16, 16))
+    patch = np.ones((1, 16, 16), np.complex64)
+    for row, is_refused in ((0.4, False), (0.6, True)):
+        with pytest.raises(DataError, match="leave the canvas") if is_refused else nullcontext():
+            stitch(patch, np.array([[row, 0]]), np.ones((16, 16)), middle_trim=16, window="flat", frame=given)
 
 
 def test_flat_windows_weigh_alike_where_they_overlap() -> None:
