@@ -93,8 +93,9 @@ def _demand_object(spec: RunSpec, base: str, simulate: SimulateConfig) -> None:
 
     def need_by_default(part: str, field: str) -> float:
         block = getattr(simulate, part)
-        default = next(one.default for one in dataclasses.fields(block) if one.name == field)
-        changed = {part: dataclasses.replace(block, **{field: default})}
+        fields = {field, "square_px"} if field == "step_px" else {field}  # these go together
+        defaults = {one.name: one.default for one in dataclasses.fields(block) if one.name in fields}
+        changed = {part: dataclasses.replace(block, **defaults)}
         return dataclasses.replace(simulate, **changed).needed_object_px
 
     part, field = min(is_set or given, key=lambda one: need_by_default(*one))

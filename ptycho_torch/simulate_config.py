@@ -75,7 +75,9 @@ class ScanConfig:
     position_error_px: Length = 0.0
 
 
-def _refuse_touching_squares(square_px: float, step_px: float) -> str | None:
+def _refuse_merging_squares(square_px: float, step_px: float) -> str | None:
+    if 0 < square_px < 1:
+        return f"is {square_px:g}, so frames of a square stand at one place: give 0 or 1 and more"
     if square_px == 0 or 2 * square_px + 1 <= step_px:
         return None
     return (
@@ -84,7 +86,7 @@ def _refuse_touching_squares(square_px: float, step_px: float) -> str | None:
     )
 
 
-@frozen_config(rules=(Rule(("square_px", "step_px"), _refuse_touching_squares),))
+@frozen_config(rules=(Rule(("square_px", "step_px"), _refuse_merging_squares),))
 class RasterScan(ScanConfig):
     """Rows and columns.
 
@@ -95,7 +97,7 @@ class RasterScan(ScanConfig):
     jitter_px
         Largest uniform displacement of a position from the raster, each axis, pixels.
     square_px
-        0: one position at a place. Otherwise four, the corners of a square of this side: groups of gridsize 2
+        0: one position at a place. From 1 on four, the corners of a square of this side: groups of gridsize 2
         that are farther apart, by a pixel at least, than their frames are.
     """
 
