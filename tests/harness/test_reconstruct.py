@@ -109,6 +109,20 @@ def test_what_follows_a_run_stands_beside_it_unless_it_is_said_where(
     assert [len(list(folder.iterdir())) for folder in (archive, Path("elsewhere"))] == [3, 1]
 
 
+def test_both_ways_to_an_image_stitch_it_from_the_windows_that_are_asked_for(
+    shop: Path, tmp_path: Path
+) -> None:
+    flat = ["--set", "inference.window=flat", "--runs-dir", str(tmp_path)]
+    assert main(["run", str(shop / "spec.yaml"), *flat]) in {ExitCode.OK, ExitCode.RUN_FAILED}
+    [own] = tmp_path.iterdir()
+    assert main(["reconstruct", str(own), str(shop / "other.npz"), *FAST, *flat]) == ExitCode.OK
+    for run in tmp_path.iterdir():
+        with np.load(run / "products" / "reconstruction.npz") as stored:
+            coverage = stored["coverage"]
+        assert coverage.max() > 1
+        assert np.array_equal(coverage, np.round(coverage))
+
+
 def test_the_record_tells_what_each_phase_took_of_the_processor(made: Path) -> None:
     timings = manifest(made)["timings"]
     preparing, predicting = (timings[f"{phase}_cpu_seconds"] for phase in ("preparing", "reconstructing"))

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from harness.errors import SpecError
+from harness.plan import worker_environment
 from harness.resolve import Resolution, resolve
 from harness.run import Job, lay_out
 from harness.spec import read_spec
-from harness.store import file_digest
+from harness.store import file_digest, is_refused
 from harness.worker_inputs import read_data
 from ptycho_torch.data.simulate import simulate_scan
 from ptycho_torch.errors import DataError
 from ptycho_torch.readers import scan_digest
-from tests.harness.spec_kit import LOCAL, SMALL, write
+from tests.harness.spec_kit import LOCAL, ROOT, SMALL, write
 
 
 @pytest.fixture
@@ -56,6 +61,21 @@ def test_the_worker_lights_the_object_with_the_probe_and_refuses_another(tmp_pat
     probe.write_bytes(probe.read_bytes() + b"\0")
     with pytest.raises(DataError, match="the train_probe data changed after the run was resolved"):
         read_data(found.run, tmp_path / "run")
+
+
+@pytest.mark.slow  # a worker of its own
+def test_a_run_whose_input_changed_can_be_continued_once_it_is_put_back(tmp_path: Path, probe: Path) -> None:
+    found = resolved(tmp_path, "probes/p.npz", file_digest(probe))
+    (tmp_path / "run").mkdir()
+    lay_out(Job(found.run, "", found.inputs), tmp_path / "run")
+    probe.write_bytes(probe.read_bytes() + b"\0")
+    exactness = found.run.exactness
+    environment = worker_environment(exactness.profile, exactness.threads, os.environ, str(ROOT))
+    worker = [sys.executable, "-m", "harness.worker", str(tmp_path / "run")]
+    subprocess.run(worker, env=environment, capture_output=True, check=False)
+    outcome = json.loads((tmp_path / "run" / "outcome.json").read_text())
+    assert "the train_probe data changed after the run was resolved" in outcome["error"]
+    assert not is_refused(tmp_path / "run")
 
 
 @pytest.mark.parametrize(
