@@ -19,10 +19,11 @@ from tests.torch.sample_scans import save_project_scan
 
 counts = st.integers(min_value=1, max_value=10**12)
 positive = st.floats(min_value=1e-300, max_value=1e300, exclude_min=True)
+rates = st.floats(min_value=1e-300, max_value=1)
 
 
 @settings(deadline=None, derandomize=True, max_examples=40)
-@given(n_groups=counts, nphotons=positive, learning_rate=positive, line=counts)
+@given(n_groups=counts, nphotons=positive, learning_rate=rates, line=counts)
 def test_a_training_payload_survives_json_to_the_last_bit(
     n_groups: int, nphotons: float, learning_rate: float, line: int
 ) -> None:
