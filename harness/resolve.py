@@ -178,8 +178,8 @@ def _payload(
 ) -> tuple[TrainingPayload | None, list[Problem]]:
     """Build the payload; where there is no scan to train on, at least find what contradicts itself."""
     train = found.get("train")
-    header = train.header if train else _stand_in(spec)
     test = _as_told(spec, found["test"].header) if "test" in found else None
+    header = train.header if train else _stand_in(spec, test)
     try:
         payload = create_training_payload(
             header,
@@ -211,7 +211,9 @@ def _written_key(spec: RunSpec, key: str) -> str:
     return inner if inner is not None and spec.find(key) is None and spec.find(inner) is not None else key
 
 
-def _stand_in(spec: RunSpec) -> ScanHeader:
+def _stand_in(spec: RunSpec, test: ScanHeader | None) -> ScanHeader:
+    if test is not None:  # of a scan that was not found nothing is known that contradicts it
+        return dataclasses.replace(test, n_frames=1 << 24)
     units = spec.get("data.train.units") or spec.get("data.units") or "normalized_amplitude"
     return ScanHeader(file=None, N=spec.get("model.N", 64), n_frames=1 << 24, units=units)
 

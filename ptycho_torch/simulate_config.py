@@ -81,8 +81,8 @@ def _refuse_merging_squares(square_px: float, step_px: float) -> str | None:
     if square_px == 0 or 2 * square_px + 1 <= step_px:
         return None
     return (
-        f"is {square_px:g}, so squares a step_px of {step_px:g} apart are no farther apart than they are "
-        f"wide: lower it to {max(step_px - 1, 0) / 2:g} or less, or raise step_px"
+        f"is {square_px:g}, but squares a step_px of {step_px:g} apart must leave a gap that is a pixel "
+        f"wider than they are: lower it to {max(step_px - 1, 0) / 2:g} or less, or raise step_px"
     )
 
 

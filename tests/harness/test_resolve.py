@@ -302,3 +302,11 @@ def test_a_run_from_before_a_field_came_is_read_as_it_was_recorded(tmp_path: Pat
     assert old.digest == run.digest
     assert "model.probe_mask" not in old.leaves()
     assert not old.training.model.probe_mask
+
+
+def test_of_a_scan_that_is_not_there_nothing_else_is_said(tmp_path: Path) -> None:
+    write_scan(tmp_path / "test.npz", N=128)
+    text = "name: x\ndata: {train: {file: nowhere.npz}, test: {file: test.npz}}\ntraining: {n_groups: 8}\n"
+    said = complaint(tmp_path, text)
+    assert "there is no file nowhere.npz" in said
+    assert "model.N" not in said
