@@ -212,10 +212,9 @@ def _written_key(spec: RunSpec, key: str) -> str:
 
 
 def _stand_in(spec: RunSpec, test: ScanHeader | None) -> ScanHeader:
-    if test is not None:  # of a scan that was not found nothing is known that contradicts it
-        return dataclasses.replace(test, n_frames=1 << 24)
     units = spec.get("data.train.units") or spec.get("data.units") or "normalized_amplitude"
-    return ScanHeader(file=None, N=spec.get("model.N", 64), n_frames=1 << 24, units=units)
+    unknown = ScanHeader(file=None, N=spec.get("model.N", 64), n_frames=1 << 24, units=units)
+    return unknown if test is None else dataclasses.replace(test, n_frames=unknown.n_frames)
 
 
 def _explicit(values: Mapping[str, Value], *, with_execution: bool) -> dict[str, Value]:
@@ -227,8 +226,7 @@ def _explicit(values: Mapping[str, Value], *, with_execution: bool) -> dict[str,
 
 
 def _as_told(spec: RunSpec, header: ScanHeader) -> ScanHeader:
-    units = spec.get("data.test.units")
-    return header if units is None else dataclasses.replace(header, units=units)
+    return dataclasses.replace(header, units=spec.get("data.test.units") or header.units)
 
 
 def _source(spec: RunSpec, role: str, found: FoundScan, payload: TrainingPayload) -> Source:
