@@ -154,3 +154,13 @@ def test_what_only_the_worker_sees_ends_the_run_and_offers_no_resume(
     )
     assert "the reference's positions differ from the scan's by up to 3.00 px" in told.out
     assert not re.search("^(continue|again)", told.out, re.MULTILINE)
+
+
+def test_whether_it_is_asked_moves_no_digest(right: Scan, tmp_path: Path) -> None:
+    save_scan(tmp_path / "scan.npz", right)
+    text = "name: x\ndata: {train: {file: scan.npz}}\ntraining: {n_groups: 8}\n"
+    asked, unasked = (
+        resolved(tmp_path, text, f"data.train.check_object={value}").run for value in ("true", "false")
+    )
+    assert unasked.digest == asked.digest
+    assert unasked.to_json() == asked.to_json()
