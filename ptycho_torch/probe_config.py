@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from ptycho_torch.config import frozen_config
+from ptycho_torch.config_defaults import added
 from ptycho_torch.field_types import Demands
 from ptycho_torch.object_config import Length
 
@@ -107,8 +108,11 @@ class FileProbe(ProbeConfig):
         NPZ file with ``probeGuess`` (N, N) or (M, N, N), relative to the spec or to a data folder.
     sha256
         Digest that the file must have.
+    blur_px
+        Standard deviation of the Gaussian that blurs the modulus and the unwrapped phase, pixels; 0: none.
     """
 
     kind: Literal["file"] = "file"
     file: Annotated[str, Demands(min_length=1, max_length=1024)]
     sha256: Annotated[str, Demands(pattern=r"^[0-9a-f]{64}$")]
+    blur_px: Length = added(0.0)

@@ -12,7 +12,7 @@ import numpy as np
 from ptycho_torch.data.objects import draw_object
 from ptycho_torch.errors import DataError
 from ptycho_torch.exact.seeding import generator
-from ptycho_torch.physics.probe import annular_probe, disk_probe, gaussian_probe, with_modes
+from ptycho_torch.physics.probe import annular_probe, blurred_probe, disk_probe, gaussian_probe, with_modes
 from ptycho_torch.physics.simulation import simulate_frames
 from ptycho_torch.readers.frames import Hold, held
 from ptycho_torch.readers.scan import Scan
@@ -102,7 +102,7 @@ def illumination(config: ProbeConfig, file: Path | None = None) -> np.ndarray:
     if isinstance(config, FileProbe):
         if file is None:
             raise ValueError(f"the probe stands in {config.file}, but no file is given")
-        stored = stored_probe(file, config.N, config.n_modes)
+        stored = blurred_probe(stored_probe(file, config.N, config.n_modes), config.blur_px)
         return with_modes(stored, config.n_modes, config.mode_power_ratio)
     return with_modes(_PROBES[type(config)](config), config.n_modes, config.mode_power_ratio)
 

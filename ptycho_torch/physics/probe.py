@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy import ndimage
 
@@ -10,6 +12,7 @@ from ptycho_torch.errors import DataError
 
 __all__ = [
     "annular_probe",
+    "blurred_probe",
     "central_power_fraction",
     "disk_probe",
     "gaussian_probe",
@@ -49,6 +52,38 @@ def annular_probe(
     pupil = transmission * np.exp(1j * phase)
     field = np.fft.fftshift(np.fft.ifft2(np.fft.ifftshift(pupil), norm="ortho"))
     return _of_unit_power(field)[None].astype(np.complex64)
+
+
+def blurred_probe(probe: np.ndarray, blur_px: float) -> np.ndarray:
+    """Blur the modulus and the unwrapped phase of each mode, apart from each other.
+
+    Parameters
+    ----------
+    probe
+        Modes (M, N, N), complex.
+    blur_px
+        Standard deviation of the Gaussian, pixels; 0 leaves the probe as it is.
+
+    Returns
+    -------
+    numpy.ndarray
+        Probe (M, N, N) complex64, of unit power ``sum |P|**2`` over all modes.
+
+    References
+    ----------
+    PtychoPINN, arXiv 2602.21361: what was done to the experimental probe of the simulated lines.
+    """
+    if blur_px == 0:
+        return probe
+    import skimage.restoration
+
+    unwrapped: Callable[..., np.ndarray] = skimage.restoration.unwrap_phase
+    blurred = [
+        ndimage.gaussian_filter(np.abs(mode), blur_px)
+        * np.exp(1j * ndimage.gaussian_filter(unwrapped(np.angle(mode)), blur_px))
+        for mode in probe.astype(np.complex128)
+    ]
+    return _of_unit_power(np.stack(blurred)).astype(np.complex64)
 
 
 def disk_probe(N: int, *, radius_px: float, edge_px: float, curvature_waves: float) -> np.ndarray:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from ptycho_torch.data.simulate import illumination, scan_corners_px, simulate_scan
 from ptycho_torch.errors import DataError
@@ -181,6 +182,22 @@ def test_the_probe_of_a_file_is_lit_as_it_stands_there_but_for_its_power(tmp_pat
     assert np.allclose(three, illumination(DiskProbe(n_modes=3)), atol=1e-6)
     lit = simulate_scan(dataclasses.replace(_config(), probe=wanted), probe_file=tmp_path / "probe.npz")
     assert np.allclose(lit.probe / lit.probe[0, 32, 32], disk / disk[0, 32, 32], atol=1e-5)
+
+
+def test_a_blur_smooths_modulus_and_unwrapped_phase_of_a_stored_probe(tmp_path: Path):
+    wound = illumination(GaussianProbe(fwhm_px=30, curvature_waves=1.0))[0]
+    np.savez(tmp_path / "probe.npz", probeGuess=wound)
+    sharp = FileProbe(file="probe.npz", sha256="0" * 64)
+    blurred = illumination(dataclasses.replace(sharp, blur_px=1.5), tmp_path / "probe.npz")[0]
+    assert np.array_equal(illumination(sharp, tmp_path / "probe.npz")[0], wound)
+    assert np.sum(np.abs(blurred) ** 2) == pytest.approx(1, abs=1e-6)
+    modulus = gaussian_filter(np.abs(wound).astype(np.float64), 1.5)
+    assert np.allclose(np.abs(blurred), modulus / np.linalg.norm(modulus), atol=1e-6)
+    # A parabola blurred is the parabola and a constant, but for reflecting edges; as it wraps, it is torn.
+    gained = np.angle(wound.astype(np.complex128) * np.conj(blurred))[8:-8, 8:-8]
+    assert np.ptp(np.angle(wound)[32]) > 6, "the phase does not wrap"
+    assert np.ptp(gained) < 1e-4
+    assert gained.mean() == pytest.approx(-2 * 2 * np.pi / 15**2 * 1.5**2, rel=1e-3)
 
 
 def test_recorded_positions_are_wrong_by_the_position_error_and_the_frames_are_not():
