@@ -132,6 +132,9 @@ class ModelConfig:
         Let a graphics card's convolutions round their factors to TF32 (11 bits), which is faster. The bits
         repeat all the same. A processor has no TF32: beside the accelerator cpu it is refused, and where
         auto becomes a processor it has no effect.
+    object_rim
+        What a pattern sees beyond the patch that its group shares: ``zero``, as in PtychoPINN, or the patch's
+        outermost pixels again (``edge``), which a probe that reaches the rim is explained better by.
     """
 
     N: Annotated[Literal[64, 128, 256], whole_number] = canonical("model.N")
@@ -150,6 +153,7 @@ class ModelConfig:
     border_channels: PositiveInt | None = added(None)
     grouping: Literal["nearest", "square"] = added("nearest")
     allow_tf32: bool = added(False)
+    object_rim: Literal["zero", "edge"] = added("zero")
 
 
 @frozen_config(rules=EXECUTION_RULES)

@@ -90,9 +90,25 @@ def _check_border(border_channels: int | None, probe_big: bool, n_filters_scale:
     return None
 
 
+def _check_rim(object_rim: str, object_big: bool, gridsize: int, probe_big: bool) -> str | None:
+    if object_rim == "zero":
+        return None
+    if object_big or gridsize == 1:
+        return (
+            "is 'edge', but no patch is shared: "
+            "set object_big to false and gridsize to 2, or object_rim to zero"
+        )
+    if not probe_big:
+        return (
+            "is 'edge' while probe_big is false, which makes the outermost pixels zero: drop one of the two"
+        )
+    return None
+
+
 MODEL_RULES = (
     Rule(("border_channels", "probe_big", "n_filters_scale"), _check_border),
     Rule(("grouping", "gridsize"), _check_squares),
+    Rule(("object_rim", "object_big", "gridsize", "probe_big"), _check_rim),
     Rule(("probe_mask_diameter_px", "probe_mask", "N"), _check_mask),
     Rule(("intensity_scale_trainable", "probe_trainable"), _refuse_two_scales),
 )

@@ -9,7 +9,13 @@ from torch import Tensor, nn
 
 from ptycho_torch.config import ModelConfig
 from ptycho_torch.errors import DataError
-from ptycho_torch.physics.patches import canvas_side_px, extract, merge, merge_weight
+from ptycho_torch.physics.patches import (
+    canvas_side_px,
+    extract,
+    merge,
+    merge_weight,
+    with_edges_repeated,
+)
 from ptycho_torch.physics.probe import probe_support, within_support
 from ptycho_torch.physics.propagation import far_field_intensity
 
@@ -35,6 +41,8 @@ class ForwardModel(nn.Module):
         Let the optimizer improve the intensity scale: the logarithm of its ratio to `intensity_scale`.
     support
         Where the probe may be other than zero [N, N], bool; None: everywhere. A trained probe keeps to it.
+    is_edge_repeated
+        Let a shared patch go on with its outermost pixels where a pattern looks beyond it; else with zeros.
 
     Raises
     ------
@@ -59,6 +67,7 @@ class ForwardModel(nn.Module):
         is_probe_trainable: bool = False,
         is_scale_trainable: bool = False,
         support: np.ndarray | None = None,
+        is_edge_repeated: bool = False,
     ) -> None:
         super().__init__()
         if probe.ndim != 3 or probe.shape[1] != probe.shape[2]:
@@ -67,6 +76,7 @@ class ForwardModel(nn.Module):
         if support is not None:
             probe = probe * support
         self.canvas_side_px = canvas_side_px(N, max_offset_px)
+        self.is_edge_repeated = is_edge_repeated
         unit = np.float32(np.abs(probe).max())
         parts = torch.view_as_real(torch.from_numpy((probe / unit).astype(np.complex64)))
         if is_probe_trainable:
@@ -120,6 +130,8 @@ class ForwardModel(nn.Module):
         side, N = self.canvas_side_px, patches.shape[-1]
         if patches.shape[1] == offsets_px.shape[1]:
             canvas = merge(patches, offsets_px, side, self.weight)
+        elif self.is_edge_repeated:
+            canvas = with_edges_repeated(patches[:, 0], side)
         else:
             margin = (side - N) // 2
             canvas = nn.functional.pad(patches[:, 0], (margin, margin, margin, margin))
@@ -162,4 +174,5 @@ def forward_model_of(
         is_probe_trainable=model.probe_trainable,
         is_scale_trainable=model.intensity_scale_trainable,
         support=probe_support(model),
+        is_edge_repeated=model.object_rim == "edge",
     )

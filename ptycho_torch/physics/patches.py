@@ -14,7 +14,15 @@ from torch import Tensor
 
 from ptycho_torch.errors import DataError
 
-__all__ = ["canvas_side_px", "extract", "keys_kernel", "merge", "merge_weight", "place"]
+__all__ = [
+    "canvas_side_px",
+    "extract",
+    "keys_kernel",
+    "merge",
+    "merge_weight",
+    "place",
+    "with_edges_repeated",
+]
 
 WEIGHT_FLOOR = 0.05
 
@@ -112,6 +120,28 @@ def extract(canvas: Tensor, offsets_px: Float[Tensor, "*lead 2"], N: int) -> Ten
     """
     rows, columns = _interpolation_matrices(offsets_px, canvas.shape[-1], N)
     return _sandwich(rows.transpose(-1, -2), canvas, columns)
+
+
+def with_edges_repeated(patches: Complex64[Tensor, "*lead N N"], canvas_side: int) -> Tensor:
+    """Put each patch in the middle of a canvas that its outermost pixels fill.
+
+    Parameters
+    ----------
+    patches
+        Object patches.
+    canvas_side
+        Side M of the canvas, pixels.
+
+    Returns
+    -------
+    Tensor
+        Canvases [..., M, M].
+    """
+    N = patches.shape[-1]
+    pixel = torch.arange(N, device=patches.device)
+    nearest = (torch.arange(canvas_side, device=patches.device) - (canvas_side - N) // 2).clamp(0, N - 1)
+    choice = (nearest[:, None] == pixel).to(patches.real.dtype)
+    return _sandwich(choice, patches, choice.T)
 
 
 def merge_weight(N: int, window_px: int, device: torch.device | None = None) -> Float32[Tensor, "N N"]:

@@ -146,6 +146,12 @@ def test_border_and_centre_share_the_decoders_channels(asked: int | None, channe
     assert not torch.equal(seen, blank)
 
 
+@pytest.mark.parametrize("rim", ["zero", "edge"])
+def test_the_rim_of_a_shared_patch_is_what_the_model_asks_for(rim: str) -> None:
+    module = _module({"gridsize": 2, "object_big": False, "probe_big": True, "object_rim": rim})
+    assert module.forward_model.is_edge_repeated is (rim == "edge")
+
+
 @pytest.mark.parametrize(
     ("values", "complaint"),
     [
@@ -155,6 +161,12 @@ def test_border_and_centre_share_the_decoders_channels(asked: int | None, channe
             "at most 31, .* of the decoder's 32 channels, not 32",
         ),
         ({"grouping": "square", "gridsize": 1}, "grouping: is 'square' at gridsize 1"),
+        ({"object_rim": "edge", "gridsize": 2}, "object_rim: is 'edge', but no patch is shared"),
+        ({"object_rim": "edge", "object_big": False, "gridsize": 1}, "but no patch is shared"),
+        (
+            {"object_rim": "edge", "object_big": False, "gridsize": 2, "probe_big": False},
+            "object_rim: is 'edge' while probe_big is false",
+        ),
     ],
 )
 def test_options_of_the_model_that_contradict_others_are_refused(values: Any, complaint: str) -> None:

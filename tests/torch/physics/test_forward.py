@@ -8,7 +8,7 @@ from ptycho_torch.errors import DataError
 from ptycho_torch.losses.poisson import PoissonLoss
 from ptycho_torch.physics.forward import ForwardModel
 from ptycho_torch.physics.patches import extract
-from ptycho_torch.physics.probe import annular_probe
+from ptycho_torch.physics.probe import annular_probe, gaussian_probe
 from ptycho_torch.physics.simulation import object_patches, simulate_frames
 
 N = 64
@@ -63,6 +63,23 @@ def test_a_shared_patch_is_seen_at_every_offset(probe, obj):
     window = slice(N // 4, -N // 4)
     truth = _group(obj, OFFSETS)
     torch.testing.assert_close(seen[..., window, window], truth[..., window, window], atol=0.02, rtol=0)
+
+
+def test_a_shared_patch_goes_on_with_its_outermost_pixels_where_they_are_repeated(obj):
+    wide = gaussian_probe(N, fwhm_px=40, curvature_waves=0)
+    offsets = torch.from_numpy(np.round(OFFSETS).astype(np.float32))[None]
+    shared, truth = _group(obj, np.zeros((1, 2))), _group(obj, np.round(OFFSETS))
+    models = [ForwardModel(wide, 1e4, max_offset_px=3.0, is_edge_repeated=is_it) for is_it in (False, True)]
+    frames = ForwardModel(wide, 1e4)(truth.transpose(0, 1), torch.zeros(4, 1, 2))[:, 0].sqrt()
+    blank, repeated = (
+        float((model(shared, offsets)[0].sqrt() - frames).abs().sum() / frames.sum()) for model in models
+    )
+    assert repeated * 5 < blank
+    seen, cut = models[1].overlap(shared, offsets), models[0].overlap(shared, offsets)
+    assert torch.equal(seen[..., 3:-3, 3:-3], cut[..., 3:-3, 3:-3])
+    first_row = -int(offsets[0, 0, 0])  # of the first pattern, which lies higher than its group's middle
+    assert torch.equal(seen[0, 0, :first_row, 3:-3], seen[0, 0, [first_row], 3:-3].expand(first_row, -1))
+    assert not cut[0, 0, :first_row].any()
 
 
 def test_one_pattern_alone_is_not_interpolated(probe, obj):
