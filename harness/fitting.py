@@ -10,6 +10,7 @@ from ptycho_torch.demand import check_demand, held_out_frames
 from ptycho_torch.errors import DataError
 from ptycho_torch.headers import ScanHeader
 from ptycho_torch.layers import DEFAULT_LAYERS
+from ptycho_torch.simulate_config import RasterScan
 
 if TYPE_CHECKING:
     from harness.sources import FoundScan
@@ -80,9 +81,10 @@ def misfits(spec: RunSpec, payload: TrainingPayload, found: Mapping[str, FoundSc
     found
         Role to scan; there is one to train on.
     """
-    problems = _demand(spec, payload, found["train"].header, is_split="test" not in found)
+    mixed = {role: _mixed(spec, payload, f"data.{role}", scan) for role, scan in found.items()}
+    problems = mixed["train"] or _demand(spec, payload, found["train"].header, is_split="test" not in found)
     if "test" in found:
-        problems += _demand_of_test(spec, payload, found["test"].header)
+        problems += mixed["test"] or _demand_of_test(spec, payload, found["test"].header)
     if payload.model.gridsize > 1:
         for role in ("train", "test"):
             problems += _spread(spec, payload, f"data.{role}", found[role].header) if role in found else []
@@ -91,6 +93,29 @@ def misfits(spec: RunSpec, payload: TrainingPayload, found: Mapping[str, FoundSc
             problems += _outside(spec, f"data.{role}", scan.header, payload.data.positions)
             problems += _units(spec, f"data.{role}", scan.header, payload.data.units)
     return problems
+
+
+def _mixed(spec: RunSpec, payload: TrainingPayload, key: str, scan: FoundScan) -> list[Problem]:
+    """Refuse groups that could hold frames of two objects of one simulation, which lie side by side."""
+    simulate = None if scan.simulated is None else scan.simulated.simulate
+    if simulate is None or simulate.object.n_objects == 1 or payload.model.gridsize == 1:
+        return []
+    base, count = f"{key}.simulate.object", simulate.object.n_objects
+    if payload.model.grouping == "nearest":
+        sentence = (
+            f"is {count}, but the nearest ones of a frame (model.grouping is 'nearest') may lie on another "
+            "object: set model.grouping to 'square', or model.gridsize to 1"
+        )
+        return [spec.problem(sentence, f"{base}.count")]
+    raster = simulate.scan
+    if not isinstance(raster, RasterScan) or not raster.n_squares or simulate.n_squares:
+        return []  # what is no raster by itself is told as that
+    sentence = (
+        f"is {simulate.object.size_px}, so the frames of {count} objects lie on no raster of one spacing "
+        "with gaps between them (model.grouping is 'square'): give a multiple of scan.step_px "
+        f"({raster.step_px:g}), more than scan.columns ({raster.columns}) times as large"
+    )
+    return [spec.problem(sentence, f"{base}.size_px")]
 
 
 def _units(spec: RunSpec, key: str, header: ScanHeader, units: str) -> list[Problem]:

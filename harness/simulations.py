@@ -62,10 +62,10 @@ def find_simulation(spec: RunSpec, key: str, folders: Sequence[Path]) -> Simulat
         file=None,
         N=simulate.probe.N,
         n_frames=simulate.n_frames,
-        n_squares=simulate.scan.n_squares,
+        n_squares=simulate.n_squares,
         units="count_amplitude",
         are_units_stated=True,
-        object_shape=(simulate.object.size_px, simulate.object.size_px),
+        object_shape=simulate.object.shape_px,
     )
     return Simulation(header, SimulatedSource(simulate), probe)
 

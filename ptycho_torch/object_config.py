@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Literal
 
 from ptycho_torch.config import frozen_config
+from ptycho_torch.config_defaults import added
 from ptycho_torch.field_types import Demands
 from ptycho_torch.validation import Rule
 
@@ -53,6 +54,16 @@ class ObjectConfig:
     kind: Literal["dead_leaves", "lines", "gaussian_field", "siemens_star", "picture"] = "dead_leaves"
     size_px: Annotated[int, Demands(ge=32, le=4096)] = 166
 
+    @property
+    def n_objects(self) -> int:
+        """Number of objects of this size that lie side by side in one grid, from left to right."""
+        return 1
+
+    @property
+    def shape_px(self) -> tuple[int, int]:
+        """Rows and columns of the grid that holds them all."""
+        return self.size_px, self.n_objects * self.size_px
+
 
 @frozen_config(rules=_CONTRAST_RULES)
 class _Contrast(ObjectConfig):
@@ -98,11 +109,19 @@ class Lines(ObjectConfig):
         Number of lines that are drawn, over four times the object's area.
     number
         Which object it is of those that are drawn one after another from the same seed, from zero.
+    count
+        How many of those, from `number` on, lie side by side, each scanned alike; no frame sees two of them.
     """
 
     kind: Literal["lines"] = "lines"
     n_lines: Annotated[int, Demands(ge=1, le=100_000)] = 400
     number: Annotated[int, Demands(ge=0, le=1000)] = 0
+    count: Annotated[int, Demands(ge=1, le=8)] = added(1)
+
+    @property
+    def n_objects(self) -> int:
+        """Number of objects that lie side by side: `count`."""
+        return self.count
 
 
 @frozen_config(rules=_CONTRAST_RULES)

@@ -120,6 +120,17 @@ class RasterScan(ScanConfig):
             return 0
         return self.rows * self.columns if self.square_px else (self.rows - 1) * (self.columns - 1)
 
+    def is_one_raster(self, distance_px: float) -> bool:
+        """Say whether rasters like this side by side are one, with more than a step between any two.
+
+        Parameters
+        ----------
+        distance_px
+            From each raster to the next one, along the columns, pixels.
+        """
+        steps = distance_px / self.step_px
+        return math.isclose(steps, round(steps)) and round(steps) > self.columns
+
     @property
     def reach_px(self) -> float:
         """Largest extent of the true positions, the wider of both axes."""
@@ -205,12 +216,19 @@ class SimulateConfig:
 
     @property
     def n_frames(self) -> int:
-        """Number of frames of the scan."""
-        return self.scan.n_frames
+        """Number of frames of the scan, over all objects."""
+        return self.object.n_objects * self.scan.n_frames
+
+    @property
+    def n_squares(self) -> int:
+        """Number of squares of 2 x 2 neighbours, each on one object; none where not all lie on one raster."""
+        count, scan = self.object.n_objects, self.scan
+        is_raster = isinstance(scan, RasterScan) and (count == 1 or scan.is_one_raster(self.object.size_px))
+        return count * scan.n_squares if is_raster else 0
 
     @property
     def needed_object_px(self) -> float:
-        """Side of the smallest object that holds every patch and the margin of its interpolation, pixels."""
+        """Side of the smallest object that holds its patches and the margins of interpolation, pixels."""
         return self.scan.reach_px + self.probe.N + 2 * _MARGIN_PX
 
 

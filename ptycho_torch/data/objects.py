@@ -33,7 +33,7 @@ def draw_object(config: ObjectConfig, seed: int) -> NDArray[np.complex64]:
     Returns
     -------
     numpy.ndarray
-        Object (H, W) complex64.
+        Object (H, W) complex64: ``config.shape_px``.
     """
     return _DRAWN[type(config)](config, seed)
 
@@ -66,6 +66,8 @@ def dead_leaves(config: DeadLeaves, seed: int) -> NDArray[np.complex64]:
 def lines(config: Lines, seed: int) -> NDArray[np.complex64]:
     """Draw random lines on a canvas of twice the side, blur them three ways, and keep the middle.
 
+    Of more than one object each has a canvas of its own, and the middles are put side by side.
+
     The stream is numpy's legacy Mersenne Twister, for the objects to be those of the published table.
 
     References
@@ -74,15 +76,17 @@ def lines(config: Lines, seed: int) -> NDArray[np.complex64]:
     """
     randomness = np.random.RandomState(seed)
     side = 2 * config.size_px
-    canvas = np.zeros((side, side))
-    for _ in range(config.number + 1):
-        canvas[:] = 0
+    middle = slice(config.size_px // 2, config.size_px // 2 + config.size_px)
+    drawn = []
+    for number in range(config.number + config.count):
+        canvas = np.zeros((side, side))
         for _ in range(config.n_lines):
             start_row, start_column, end_row, end_column = (side * randomness.uniform(size=4)).astype(int)
             canvas[_segment(start_row, start_column, end_row, end_column)] = 1
-    image = np.sum([weight * _blurred(canvas, blur) for blur, weight in _LINE_BLURS_PX.items()], axis=0)
-    middle = slice(config.size_px // 2, config.size_px // 2 + config.size_px)
-    return np.asarray(image[middle, middle], dtype=np.complex64)
+        if number >= config.number:
+            blurred = [weight * _blurred(canvas, blur) for blur, weight in _LINE_BLURS_PX.items()]
+            drawn.append(np.sum(blurred, axis=0)[middle, middle])
+    return np.concatenate(drawn, axis=1).astype(np.complex64)
 
 
 def gaussian_field(config: GaussianField, seed: int) -> NDArray[np.complex64]:

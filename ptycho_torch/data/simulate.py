@@ -65,8 +65,7 @@ def simulate_scan(config: SimulateConfig, *, hold: Hold = held, probe_file: Path
         )
     probe = illumination(config.probe, probe_file)
     obj = draw_object(config.object, config.seed)
-    middle = (config.object.size_px - config.probe.N) / 2
-    corners = scan_corners_px(config.scan, middle, generator(config.seed, "simulate", "positions"))
+    corners = _corners_px(config, generator(config.seed, "simulate", "positions"))
     counts, scale = simulate_frames(
         obj, probe, corners, config.nphotons, generator(config.seed, "simulate", "photons")
     )
@@ -82,6 +81,17 @@ def simulate_scan(config: SimulateConfig, *, hold: Hold = held, probe_file: Path
         object=obj,
         source="simulated scan",
     )
+
+
+def _corners_px(config: SimulateConfig, randomness: np.random.Generator) -> np.ndarray:
+    """Scan one object after the other, each alike but for the jitter, which is drawn for every frame."""
+    size = config.object.size_px
+    middle = (size - config.probe.N) / 2
+    of_each = [
+        scan_corners_px(config.scan, middle, randomness) + np.array([0, index * size])
+        for index in range(config.object.n_objects)
+    ]
+    return np.concatenate(of_each)
 
 
 def illumination(config: ProbeConfig, file: Path | None = None) -> np.ndarray:

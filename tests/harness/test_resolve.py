@@ -304,6 +304,18 @@ def test_a_run_from_before_a_field_came_is_read_as_it_was_recorded(tmp_path: Pat
     assert not old.training.model.probe_mask
 
 
+def test_a_simulation_from_before_objects_lay_side_by_side_is_read_as_it_was_recorded(tmp_path: Path) -> None:
+    text = SMALL.replace("simulate: {}", "simulate: {object: {kind: lines}}")
+    run = resolved(tmp_path, text).run
+    assert resolved(tmp_path, text.replace("lines", "lines, count: 1")).run.digest == run.digest
+    assert resolved(tmp_path, text.replace("lines", "lines, count: 2")).run.digest != run.digest
+    plain = run.to_json()
+    del plain["sources"]["train"]["simulate"]["object"]["count"]
+    old = ResolvedRun.from_json(plain)
+    assert old.digest == run.digest
+    assert old.sources["train"].simulate.n_frames == run.sources["train"].simulate.n_frames
+
+
 def test_of_a_scan_that_is_not_there_nothing_else_is_said(tmp_path: Path) -> None:
     write_scan(tmp_path / "test.npz", N=128)
     text = "name: x\ndata: {train: {file: nowhere.npz}, test: {file: test.npz}}\ntraining: {n_groups: 8}\n"

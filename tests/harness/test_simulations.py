@@ -15,11 +15,13 @@ from harness.errors import SpecError
 from harness.plan import worker_environment
 from harness.resolve import Resolution, resolve
 from harness.run import Job, lay_out
+from harness.simulations import find_simulation
 from harness.spec import read_spec
 from harness.store import file_digest, is_refused
 from harness.worker_inputs import read_data
 from ptycho_torch.data.simulate import simulate_scan
 from ptycho_torch.errors import DataError
+from ptycho_torch.raster import num_raster_squares
 from ptycho_torch.readers import scan_digest
 from tests.harness.spec_kit import LOCAL, ROOT, SMALL, write
 
@@ -134,6 +136,24 @@ def test_an_object_that_is_too_small_is_told_at_the_value_that_makes_it_so(
     with pytest.raises(SpecError, match="the scan needs an object of") as caught:
         resolve(read_spec(spec, sets, block="data.train.simulate"), LOCAL)
     assert caught.value.problems[0].key == f"data.train.simulate.{key}"
+
+
+@pytest.mark.parametrize(("count", "square_px"), [(1, 0), (2, 0), (3, 1.5)])
+def test_what_planning_knows_of_objects_side_by_side_is_what_is_simulated(
+    count: int, square_px: float, tmp_path: Path
+) -> None:
+    block = (
+        f"object: {{kind: lines, size_px: 92, count: {count}}}, "
+        f"scan: {{rows: 4, columns: 4, jitter_px: 0, square_px: {square_px}}}"
+    )
+    spec = read_spec(write(tmp_path, SMALL.replace("simulate: {}", f"simulate: {{{block}}}")))
+    known = find_simulation(spec, "data.train", ())
+    assert known is not None
+    scan = simulate_scan(known.source.simulate)
+    assert scan.object is not None
+    header = known.header
+    assert (header.n_frames, header.object_shape) == (len(scan.diffraction), scan.object.shape)
+    assert header.n_squares == num_raster_squares(scan.corners_px) > 0
 
 
 def test_a_size_that_is_refused_itself_is_not_called_too_small_as_well(tmp_path: Path) -> None:

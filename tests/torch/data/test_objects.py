@@ -63,6 +63,19 @@ def test_lines_are_the_objects_of_the_published_table(
         assert obj[place].real == pytest.approx(value, rel=1e-7)
 
 
+def test_both_objects_of_the_published_table_lie_side_by_side():
+    both = draw_object(Lines(size_px=392, count=2), seed=1)
+    assert both.shape == Lines(size_px=392, count=2).shape_px == (392, 784)
+    assert both[:, :392].real.sum(dtype=np.float64) == pytest.approx(408143.188, abs=2e-3)
+    assert both[:, 392:].real.sum(dtype=np.float64) == pytest.approx(411615.646, abs=2e-3)
+    for number in (0, 1):
+        alone = lines(Lines(size_px=392, number=number), seed=1)
+        assert np.array_equal(both[:, 392 * number :][:, :392], alone)
+    assert np.array_equal(
+        lines(Lines(size_px=64, number=1, count=3), 1)[:, :64], lines(Lines(size_px=64, number=1), 1)
+    )
+
+
 def test_no_leaf_is_smaller_than_the_smallest_radius():
     large, small = (
         dead_leaves(DeadLeaves(size_px=128, min_radius_px=radius, blur_px=0), seed=1) for radius in (8, 3)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import tracemalloc
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from ptycho_torch.data.simulate import illumination, scan_corners_px, simulate_s
 from ptycho_torch.errors import DataError
 from ptycho_torch.exact.seeding import generator
 from ptycho_torch.physics.simulation import object_patches
-from ptycho_torch.raster import num_raster_squares
+from ptycho_torch.raster import num_raster_squares, raster_squares
 from ptycho_torch.readers.frames import hold_in
 from ptycho_torch.readers.scan import Scan, save_scan, scan_digest
 from ptycho_torch.scratch import scratch_in
@@ -26,6 +27,7 @@ from ptycho_torch.simulate_config import (
     FileProbe,
     GaussianField,
     GaussianProbe,
+    Lines,
     ProbeConfig,
     RasterScan,
     SimulateConfig,
@@ -206,6 +208,63 @@ def test_recorded_positions_are_wrong_by_the_position_error_and_the_frames_are_n
     wrong = simulate_scan(dataclasses.replace(config, scan=dataclasses.replace(small, position_error_px=0.5)))
     assert np.array_equal(wrong.diffraction, exact.diffraction)
     assert (wrong.corners_px - exact.corners_px).std() == pytest.approx(0.5, rel=0.35)
+
+
+def _side_by_side(size_px: int = 92, count: int = 3, **scan: Any) -> SimulateConfig:
+    raster = {"rows": 3, "columns": 4, "step_px": 4.0, "jitter_px": 0.0, **scan}
+    return SimulateConfig(object=Lines(size_px=size_px, count=count), scan=RasterScan(**raster), seed=1)
+
+
+def test_frames_of_each_object_side_by_side_see_what_they_see_of_it_alone():
+    config = _side_by_side()
+    scan = simulate_scan(config)
+    assert scan.n_frames == config.n_frames == 3 * 12
+    patches = np.stack(list(object_patches(scan.object, scan.corners_px, 64)))
+    powers = np.sum(np.abs(scan.probe[0] * patches) ** 2, axis=(1, 2))
+    assert powers.mean() == pytest.approx(config.nphotons, rel=1e-5)  # of the frames of all objects
+    for number in range(3):
+        alone = simulate_scan(
+            dataclasses.replace(config, object=Lines(size_px=config.object.size_px, number=number))
+        )
+        here = slice(12 * number, 12 * (number + 1))
+        assert np.array_equal(patches[here], list(object_patches(alone.object, alone.corners_px, 64)))
+        assert np.array_equal(scan.corners_px[here] - [0, 92 * number], alone.corners_px)
+        assert powers[here].mean() != pytest.approx(config.nphotons, rel=1e-3)
+
+
+def test_every_frame_of_objects_side_by_side_has_a_jitter_of_its_own():
+    config = _side_by_side(jitter_px=1.0, count=2)
+    one, other = simulate_scan(config).corners_px.reshape(2, 12, 2) - [[[0, 0]], [[0, 92]]]
+    alone = simulate_scan(dataclasses.replace(config, object=Lines(size_px=92)))
+    assert np.array_equal(one, alone.corners_px)
+    assert np.abs(other - one).max() > 0.7
+    assert np.abs(other - one).max() <= 2.0
+
+
+@pytest.mark.parametrize("square_px", [0.0, 1.5])
+def test_no_square_of_frames_crosses_from_one_object_to_the_next(square_px: float):
+    config = _side_by_side(square_px=square_px)
+    corners = simulate_scan(config).corners_px
+    squares = raster_squares(corners)
+    assert len(squares) == config.n_squares == 3 * config.scan.n_squares > 0
+    columns = corners[squares][..., 1]
+    assert np.ptp(columns // 92, axis=1).max() == 0
+    assert np.ptp(columns, axis=1).max() == (square_px or 4.0)
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        _side_by_side(size_px=90),  # no multiple of the step
+        _side_by_side(
+            size_px=280, columns=4, step_px=70.0
+        ),  # as far from the next object as from the next frame
+        _side_by_side(jitter_px=1.0),
+    ],
+)
+def test_objects_whose_frames_are_no_raster_with_gaps_have_no_squares(config: SimulateConfig):
+    assert config.n_squares == 0
+    assert simulate_scan(config).n_frames == config.n_frames
 
 
 def test_dead_pixels_count_nothing_and_are_masked():
