@@ -248,7 +248,7 @@ class TrainingConfig:
     """
 
     n_groups: PositiveInt
-    epochs: PositiveInt = 50
+    epochs: Annotated[int, Demands(ge=1, le=1_000_000)] = 50
     batch_size: Annotated[int, Demands(ge=1, le=65536)] = canonical("training.batch_size")
     loss: Annotated[str, name_in(LOSSES)] = "poisson"
     exponential_gamma: Annotated[float, Demands(gt=0, le=1)] = 0.95
