@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from harness.called import called, shown
-from harness.errors import HarnessError, SpecError, UserError
+from harness.errors import HarnessError, Problem, SpecError, UserError
 from harness.plan import worker_environment
 from harness.probing import probe_profile
 from harness.resolved import Exactness
@@ -143,7 +143,7 @@ def order_of(name: str, role: str, sets: Sequence[str], folders: Sequence[Path],
     spec = _spec_of(name, base, given, sets) if _is_kind(name) else read_spec(name, sets, block=base)
     found, problems, _ = find_sources(spec, folders, None, roles=(role,))
     profile, refused = probe_profile(spec, executor.inventory(), "cpu")
-    if known := [*spec.problems, *problems, *refused]:
+    if known := [*spec.problems, *_of_another_scan(spec, role), *problems, *refused]:
         raise SpecError(known)
     scan = found.get(role)
     if scan is None or scan.simulated is None or profile is None:
@@ -153,6 +153,12 @@ def order_of(name: str, role: str, sets: Sequence[str], folders: Sequence[Path],
         )
     exactness = Exactness(profile.value, spec.get("exactness.threads", 1))
     return Order(scan.simulated.simulate, exactness, probe=None if scan.probe is None else str(scan.probe[1]))
+
+
+def _of_another_scan(spec: RunSpec, role: str) -> list[Problem]:
+    other = "test" if role == "train" else "train"
+    sentence = f"is of another scan than data.{role}: --role {other} simulates that one"
+    return [spec.problem(sentence, key) for key in spec.sets if key.startswith(f"data.{other}.")]
 
 
 def _order_of_record(name: str, record: SimulationRecord, folders: Sequence[Path]) -> Order:

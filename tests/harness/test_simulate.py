@@ -194,6 +194,7 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
         (["probe.nope=1"], "there is no key 'nope'", 1, 1),
         (["object.n_spokes=3"], "n_spokes is no option of the kind lines", 1, 17),
         (["data.train.simulate.nphotons=-2"], "must be above 0.0", 1, 30),
+        (["data.test.simulate.seed=3"], "data.test.simulate.seed: is of another scan than data.train", 1, 25),
         (["exactness.profile=best"], "exactness.profile: must be 'auto'", 1, 19),
         (["scan.rows=3", "scan.columns=[3"], "is not closed", 2, 14),
         (["object.kind=dead_leaves", "object.min_amplitude=2"], "must be at most 1.0", 2, 22),
@@ -215,6 +216,22 @@ def test_what_is_refused_is_told_with_the_option_as_it_was_typed(
     assert told in head
     assert line == f"    {options[number - 1]}"
     assert caret == f"{' ' * (column + 3)}^"
+
+
+@pytest.mark.parametrize("is_spec", [False, True])
+def test_a_value_of_the_other_scan_is_refused_with_the_role_that_simulates_it(
+    is_spec: bool, tmp_path: Path
+) -> None:
+    name = "lines"
+    if is_spec:
+        name = str(tmp_path / "spec.yaml")
+        scans = "train: {simulate: {object: {kind: lines}}}, test: {simulate: {object: {kind: lines}}}"
+        Path(name).write_text(f"name: x\ndata: {{{scans}}}\ntraining: {{n_groups: 8}}\n")
+    sets = {role: [f"data.{role}.simulate.seed=3"] for role in ("train", "test")}
+    for role, other in (("train", "test"), ("test", "train")):
+        with pytest.raises(SpecError, match=f"--role {other} simulates that one"):
+            order_of(name, role, sets[other], [], LocalExecutor())
+        assert order_of(name, role, sets[role], [], LocalExecutor()).simulate.seed == 3
 
 
 def test_the_list_names_every_kind_and_every_option(capsys: pytest.CaptureFixture[str]) -> None:
