@@ -5,6 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -61,6 +65,47 @@ def test_an_absent_lock_is_named(tmp_path: Path) -> None:
     done = install(tmp_path / "venv", tmp_path / "absent.lock")
     assert done.returncode == 2
     assert "absent.lock" in done.stderr
+
+
+class SlowIndex(BaseHTTPRequestHandler):
+    """An index without packages whose first page takes longer than a short time-out."""
+
+    has_answered = threading.Event()
+
+    def do_GET(self) -> None:
+        if not self.has_answered.is_set():
+            time.sleep(6)
+        self.has_answered.set()
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+        self.wfile.write(b"<html></html>")
+
+
+@pytest.fixture
+def slow_index() -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), SlowIndex) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.mark.slow
+def test_an_index_that_answers_slowly_is_the_one_that_torch_is_taken_from(
+    tmp_path: Path, slow_index: str
+) -> None:
+    (tmp_path / "wheels").mkdir()
+    done = install(
+        tmp_path / "venv",
+        TORCH_CPU_INDEX=slow_index,
+        WHEELS=str(tmp_path / "wheels"),
+        PIP_CONFIG_FILE=os.devnull,
+        PIP_FIND_LINKS="",
+        PIP_INDEX_URL=slow_index,
+        no_proxy="127.0.0.1",
+    )
+    assert "2/4 torch: the CPU build from PyTorch's index" in done.stderr
+    assert "No matching distribution found for torch" in done.stderr
 
 
 @pytest.mark.parametrize("lock", ["cpu", "dev"])

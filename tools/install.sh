@@ -13,7 +13,7 @@ lock=$2
 root=$(cd "$(dirname "$0")/.." && pwd -P)
 full_lock=$root/docker/requirements-cuda.lock
 cpu_index=${TORCH_CPU_INDEX:-https://download.pytorch.org/whl/cpu}
-probe_seconds=5
+probe_seconds=30  # a loaded machine needs some for a name, a handshake and a page
 
 say() { printf 'environment: %s\n' "$*" >&2; }
 fail() { printf 'environment: %s\n' "$*" >&2; exit 2; }
