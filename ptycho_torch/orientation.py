@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ptycho_torch.errors import DataError
+from ptycho_torch.misreadings import CENTRES, TURNS, VALUES
 from ptycho_torch.physics.simulation import object_patches
 from ptycho_torch.readers.scan import Scan
 
@@ -37,7 +37,6 @@ _MARGIN_PX = 2
 _TINY = 1e-12
 
 FloatArray = NDArray[np.floating[Any]]
-Turn = Callable[[NDArray[Any]], NDArray[Any]]
 
 
 @dataclass(frozen=True)
@@ -63,50 +62,6 @@ class Explanation:
     def ratio(self) -> float:
         """R-factor over that of the mean frame: an object that explains anything stays below 1."""
         return self.r_factor / max(self.of_mean, _TINY)
-
-
-def _turn(is_transposed: bool, axes: tuple[int, ...], moved_px: int) -> Turn:
-    def turn(frames: NDArray[Any]) -> NDArray[Any]:
-        frames = np.swapaxes(frames, -1, -2) if is_transposed else frames
-        return np.roll(np.flip(frames, axes), moved_px, axes) if axes else frames
-
-    return turn
-
-
-def _turns() -> Iterator[tuple[str, Turn]]:
-    """Yield every turn of a square, about the zero frequency at [N/2, N/2] and about the frame's middle."""
-    names = {
-        (False, ()): "",
-        (True, ()): "the detector transposed",
-        (False, (-2,)): "the detector's rows reversed",
-        (False, (-1,)): "the detector's columns reversed",
-        (False, (-2, -1)): "the detector turned by half a turn",
-        (True, (-2,)): "the detector turned by a quarter turn, anticlockwise",
-        (True, (-1,)): "the detector turned by a quarter turn, clockwise",
-        (True, (-2, -1)): "the detector transposed about its other diagonal",
-    }
-    for (is_transposed, axes), name in names.items():
-        yield name, _turn(is_transposed, axes, 1)
-        if axes:
-            yield f"{name}, about the middle of the frames", _turn(is_transposed, axes, 0)
-
-
-_TURNS: Mapping[str, Turn] = MappingProxyType(dict(_turns()))
-_CENTRES: Mapping[str, Turn] = MappingProxyType(
-    {
-        "": lambda frames: frames,
-        "the zero frequency moved from the corner to the centre": lambda frames: np.fft.fftshift(
-            frames, axes=(-2, -1)
-        ),
-    }
-)
-_VALUES: Mapping[str, Turn] = MappingProxyType(
-    {
-        "": lambda amplitude: amplitude,
-        "the roots of the values (data.units: the file holds intensities)": np.sqrt,
-        "the squares of the values (data.units: the file holds amplitudes)": np.square,
-    }
-)
 
 
 def judge_object(scan: Scan, reference: Scan | None = None) -> str | None:
@@ -192,7 +147,7 @@ def explanations(
     rows = asked_rows(scan.n_frames)
     used = np.ones((scan.side_px,) * 2, dtype=bool) if scan.mask is None else scan.mask
     amplitude = np.asarray(scan.diffraction[rows], dtype=np.float64) * used
-    readings = list(itertools.product(_CENTRES.items(), _VALUES.items()))[: None if is_thorough else 1]
+    readings = list(itertools.product(CENTRES.items(), VALUES.items()))[: None if is_thorough else 1]
     found: dict[str, Explanation] = {}
     for moved, (obj, corners_px) in _places(scan, known, known.object).items():
         corners = corners_px[rows]
@@ -203,7 +158,7 @@ def explanations(
         for (centred, centre), (valued, value) in readings:
             measured, kept = centre(value(amplitude[is_inside])), centre(used)
             of_mean = _r_factor(_mean_of_others(measured), measured)
-            for turned, turn in _TURNS.items():
+            for turned, turn in TURNS.items():
                 name = " and ".join(filter(None, (moved, turned, centred, valued))) or AS_READ
                 found[name] = _explanation(predicted * turn(kept), turn(measured), of_mean)
     return found
@@ -222,7 +177,7 @@ def _without(
 
 
 def _is_of_values(name: str) -> bool:
-    return any(valued and name.endswith(valued) for valued in _VALUES)
+    return any(valued and name.endswith(valued) for valued in VALUES)
 
 
 def _of_other_values(
