@@ -54,8 +54,9 @@ def held_against_objects(spec: RunSpec, run: ResolvedRun, inputs: Mapping[str, s
         if all(source.header.object_shape is None for source, _ in files.values()):
             continue
         place = f"{key}.file" if spec.find(f"{key}.file") else f"{key}.source"
+        units_key = f"{key}.units" if role == "test" or spec.find(f"{key}.units") else "data.units"
         try:
-            note = _judged(key, files, is_checked=spec.get(f"{key}.check_object", True))
+            note = _judged(key, files, units_key, is_checked=spec.get(f"{key}.check_object", True))
         except DataError as error:
             problems.append(spec.problem(str(error), place))
         else:
@@ -65,7 +66,9 @@ def held_against_objects(spec: RunSpec, run: ResolvedRun, inputs: Mapping[str, s
     return dataclasses.replace(run, notes=(*run.notes, *notes))
 
 
-def _judged(key: str, files: Mapping[str, tuple[FileSource, Path]], *, is_checked: bool) -> str | None:
+def _judged(
+    key: str, files: Mapping[str, tuple[FileSource, Path]], units_key: str, *, is_checked: bool
+) -> str | None:
     from ptycho_torch.orientation import asked_rows, judge_object
     from ptycho_torch.readers import read_rows
     from ptycho_torch.reference import refuse_other_frames, with_reference
@@ -78,8 +81,9 @@ def _judged(key: str, files: Mapping[str, tuple[FileSource, Path]], *, is_checke
         role: read_rows(path, rows, format=one.header.format, positions=one.positions, units=one.units)
         for role, (one, path) in files.items()
     }
+    are_stated = files["scan"][0].header.are_units_stated
     try:
-        note = judge_object(scans["scan"], scans.get("reference"))
+        note = judge_object(scans["scan"], scans.get("reference"), None if are_stated else units_key)
     except DataError as error:
         if is_checked:
             raise DataError(f"{error}, or go on all the same by {key}.check_object: false") from error

@@ -100,9 +100,10 @@ def check_test_scan(merged: Merged, train: ScanHeader, test: ScanHeader, problem
             f"is {train.N} in {train.name} but {test.N} in {test.name}: both must have frames of one side"
         )
         _note(merged, problems, "model.N", sentence)
-    if train.units is not None and test.units is not None and test.units != train.units:
+    units = train.units if train.are_units_stated else merged.values["data.units"]
+    if train.units is not None and test.units is not None and test.units != units:
         sentence = (
-            f"is {train.units} in {train.name} but {test.units} in {test.name}: units are never mixed, "
+            f"is {units} in {train.name} but {test.units} in {test.name}: units are never mixed, "
             "convert one of the files"
         )
         _note(merged, problems, "data.units", sentence)

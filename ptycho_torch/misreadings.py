@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CENTRES", "TURNS", "VALUES"]
+__all__ = ["CENTRES", "ROOTS", "TURNS", "VALUES"]
+
+ROOTS = "the roots of the values (the file holds intensities)"
+"""The name of what ``count_intensity`` reads."""
 
 Reading = Callable[[NDArray[Any]], NDArray[Any]]
 
@@ -52,7 +55,7 @@ CENTRES: Mapping[str, Reading] = MappingProxyType(
 VALUES: Mapping[str, Reading] = MappingProxyType(
     {
         "": lambda amplitude: amplitude,
-        "the roots of the values (data.units: the file holds intensities)": np.sqrt,
+        ROOTS: np.sqrt,
         "the squares of the values (data.units: the file holds amplitudes)": np.square,
     }
 )

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ptycho_torch.errors import DataError
-from ptycho_torch.misreadings import CENTRES, TURNS, VALUES
+from ptycho_torch.misreadings import CENTRES, ROOTS, TURNS, VALUES
 from ptycho_torch.physics.simulation import object_patches
 from ptycho_torch.readers.scan import Scan
 
@@ -64,13 +64,15 @@ class Explanation:
         return self.r_factor / max(self.of_mean, _TINY)
 
 
-def judge_object(scan: Scan, reference: Scan | None = None) -> str | None:
+def judge_object(scan: Scan, reference: Scan | None = None, units_key: str | None = None) -> str | None:
     """Refuse a scan whose object contradicts the frames, and say what else they make doubtful.
 
     Parameters
     ----------
     scan, reference
         As in :func:`explanations`.
+    units_key
+        The key of the spec that tells what the frames hold; None where the file itself does.
 
     Returns
     -------
@@ -97,8 +99,9 @@ def judge_object(scan: Scan, reference: Scan | None = None) -> str | None:
         centred = _without(explanations(scan, reference, is_thorough=True), others)
         plain = {name: one for name, one in centred.items() if not _is_of_values(name)}
         candidates = [*candidates, plain, _of_other_values(centred, {**tried, **plain})]
+    told_key = None if scan.units == "count_intensity" else units_key
     for known in candidates:
-        _refuse_better(scan.source, as_read, known)
+        _refuse_better(scan.source, as_read, known, told_key)
     said = (
         f"the reference object explains the frames with an R-factor of {as_read.r_factor:.3f}, "
         f"the mean of the other frames with {as_read.of_mean:.3f}"
@@ -188,17 +191,20 @@ def _of_other_values(
     return {name: one for name, one in tried.items() if _is_of_values(name) and one.of_means < least}
 
 
-def _refuse_better(source: str, as_read: Explanation, others: Mapping[str, Explanation]) -> None:
+def _refuse_better(
+    source: str, as_read: Explanation, others: Mapping[str, Explanation], units_key: str | None
+) -> None:
     best = min(others.values(), key=lambda one: one.ratio, default=as_read)
     if best.ratio >= min(_CLEARLY * as_read.ratio, 1):
         return
     alike = [name for name in others if others[name].ratio < _ALIKE * best.ratio]
     names = sorted(alike, key=lambda name: (name.count(" and the "), len(name)))[:_MOST_NAMES]
     untold = ", which these frames cannot tell apart" if len(names) > 1 else ""
+    is_told = units_key is not None and any(ROOTS in name for name in names)
     raise DataError(
         f"{source}: the reference object explains the frames with an R-factor of {as_read.r_factor:.3f} "
         f"as they are read, but of {best.r_factor:.3f} with {' or with '.join(names)}{untold}: "
-        "correct the file"
+        f"correct the file{f' (its units: {units_key}: count_intensity)' if is_told else ''}"
     )
 
 

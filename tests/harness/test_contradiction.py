@@ -47,7 +47,7 @@ WRONG: dict[str, tuple[Wrong, str]] = {
     ),
     "intensities": (
         with_frames(np.square),
-        r"as they are read, but of 0\.0\d+ with the roots of the values \(data\.units: the file holds intens",
+        r"as they are read, but of 0\.0\d+ with the roots of the values \(the file holds intens",
     ),
     "corner": (
         with_frames(lambda frames: np.fft.ifftshift(frames, (1, 2))),
@@ -92,6 +92,30 @@ def test_an_object_that_contradicts_the_frames_is_bad_input(
     assert said[0].endswith(", or go on all the same by data.train.check_object: false")
     assert len(said) == 3
     assert not (tmp_path / "runs").exists()
+
+
+def test_units_that_the_files_do_not_state_are_cured_by_the_keys_that_are_named(
+    right: Scan, tmp_path: Path
+) -> None:
+    save_scan(tmp_path / "right.npz", right)
+    with np.load(tmp_path / "right.npz") as archive:
+        members = {name: archive[name] for name in archive.files if name not in {"units", "diffraction"}}
+    for role, gain in {"train": 7, "test": 5}.items():  # no whole numbers, so nothing but the object tells
+        counts = right.diffraction.astype(np.float64) ** 2 / gain
+        np.savez(tmp_path / f"{role}.npz", diffraction=counts.astype(np.float32), **members)
+    text = "name: x\ndata: {train: {file: train.npz}, test: {file: test.npz}}\ntraining: {n_groups: 8}\n"
+    with pytest.raises(SpecError) as caught:
+        resolved(tmp_path, text)
+    for key in ("data.units", "data.test.units"):
+        assert f"intensities): correct the file (its units: {key}: count_intensity), or" in str(caught.value)
+    cures = [f"{key}=count_intensity" for key in ("data.units", "data.test.units")]
+    assert resolved(tmp_path, text, *cures).run.notes == ()
+
+
+def test_no_units_are_asked_for_that_the_file_contradicts(right: Scan, tmp_path: Path) -> None:
+    save_scan(tmp_path / "scan.npz", WRONG["intensities"][0](right))
+    with pytest.raises(SpecError, match=r": correct the file, or go on"):
+        resolved(tmp_path, "name: x\ndata: {train: {file: scan.npz}}\ntraining: {n_groups: 8}\n")
 
 
 def of_reference(folder: Path, scan: Scan, reference: Scan, *sets: str) -> tuple[str, ...]:

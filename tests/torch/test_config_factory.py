@@ -291,6 +291,14 @@ class TestData:
     def test_a_test_scan_must_suit_the_training_scan(self, change: dict[str, Any], key: str) -> None:
         assert set(problems_of(test_data_file=dataclasses.replace(HEADER, **change))) == {key}
 
+    def test_a_test_scan_is_held_against_the_units_that_are_told_of_the_training_scan(self) -> None:
+        counts = dataclasses.replace(HEADER, units="count_intensity")
+        assert train({"units": "count_intensity"}, test_data_file=counts).data.units == "count_intensity"
+        assert (
+            "is count_intensity in"
+            in problems_of({"units": "count_intensity"}, test_data_file=HEADER)["data.units"]
+        )
+
 
 class TestResolving:
     def test_without_validation_data_the_training_loss_is_monitored_and_the_record_says_so(self) -> None:

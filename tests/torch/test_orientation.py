@@ -155,7 +155,7 @@ def test_an_object_that_tells_nothing_refuses_nothing(scan: Scan) -> None:
 
 MISREAD = {
     "the zero frequency moved from the corner to the centre": lambda frames: np.fft.ifftshift(frames, (1, 2)),
-    r"the roots of the values \(data.units: the file holds intensities\)": np.square,
+    r"the roots of the values \(the file holds intensities\)": np.square,
     r"the squares of the values \(data.units: the file holds amplitudes\)": np.sqrt,
     "the detector turned by a quarter turn, clockwise, about the middle of the frames": lambda frames: (
         np.rot90(frames, 1, (1, 2))
