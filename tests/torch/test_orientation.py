@@ -9,6 +9,7 @@ import pytest
 
 from ptycho_torch.data.simulate import simulate_scan
 from ptycho_torch.errors import DataError
+from ptycho_torch.misreadings import ROOTS
 from ptycho_torch.orientation import AS_READ, explanations, judge_object
 from ptycho_torch.physics.simulation import simulate_frames
 from ptycho_torch.readers.scan import Scan
@@ -194,6 +195,29 @@ def test_the_reading_that_explains_the_frames_is_named_and_no_other(
         DataError, match=rf"as they are read, but of 0\.\d+ with {cure}[^,]*: correct the file"
     ):
         judge_object(wrong)
+
+
+@pytest.mark.parametrize(("power", "is_refused"), [(1.55, False), (1.58, True)])
+def test_other_values_are_tried_once_the_mean_frames_are_unlike(
+    symmetric: Scan, power: float, is_refused: bool
+) -> None:
+    """Speckles of a strong object: their mean frame is smooth whatever the values are, so it says little."""
+    assert symmetric.object is not None
+    generator = np.random.default_rng(3)
+    probe = symmetric.probe * np.exp(2j * generator.normal(size=symmetric.probe.shape[-2:]))
+    probe = probe.astype(np.complex64)
+    obj = (np.abs(symmetric.object) * np.exp(3j * np.angle(symmetric.object))).astype(np.complex64)
+    counts, _ = simulate_frames(obj, probe, symmetric.corners_px, 1e6, generator)
+    bent = np.stack(list(counts)).astype(np.float64) ** (power / 2)
+    speckled = replace(symmetric, object=obj, probe=probe, diffraction=bent.astype(np.float32), mask=None)
+    tried = explanations(speckled, is_thorough=True)
+    assert tried[AS_READ].of_means == pytest.approx(0.155 if is_refused else 0.145, abs=0.005)
+    assert tried[ROOTS].ratio < 0.8 * tried[AS_READ].ratio < 0.8
+    if is_refused:
+        with pytest.raises(DataError, match=r"with the roots of the values"):
+            judge_object(speckled)
+    else:
+        assert judge_object(speckled) is None
 
 
 def test_frames_that_no_reading_explains_are_refused_and_no_cure_is_named(scan: Scan) -> None:
