@@ -31,6 +31,8 @@ _DOUBTFUL = 1.1
 """An object may do this much worse than the mean frame untold: a true one does where photons are few."""
 _DARK = 1.0
 """Where even the mean frame has this R-factor, photons are so few that no object can be judged."""
+_UNRELATED = 0.1
+"""Pixels whose neighbours agree less with them than this are noise; objects reach 0.9, blurred noise 0.6."""
 _MOST_NAMES = 3
 _ALIKE_PX = 1.0
 _MARGIN_PX = 2
@@ -106,6 +108,8 @@ def judge_object(scan: Scan, reference: Scan | None = None, units_key: str | Non
         f"the reference object explains the frames with an R-factor of {as_read.r_factor:.3f}, "
         f"the mean of the other frames with {as_read.of_mean:.3f}"
     )
+    if reference is None and _is_noise(scan) and as_read.ratio > _DOUBTFUL:
+        return f"{scan.source}: {said}: it is noise, perhaps a first guess: figures against it tell nothing"
     if has_object and as_read.ratio * _CLEARLY > 1:
         raise DataError(
             f"{scan.source}: {said}, and no other reading that was tried explains them (detector turned or "
@@ -210,6 +214,15 @@ def _refuse_better(
 
 def _is_constant(known: Scan) -> bool:
     return known.object is not None and bool((known.object == known.object.flat[0]).all())
+
+
+def _is_noise(known: Scan) -> bool:
+    if known.object is None:
+        return False
+    varied = known.object - known.object.mean()
+    neighbours = ((varied[1:], varied[:-1]), (varied[:, 1:], varied[:, :-1]))
+    alike = max(abs(np.vdot(one, other)) for one, other in neighbours)
+    return bool(alike < _UNRELATED * np.vdot(varied, varied).real)
 
 
 def _places(scan: Scan, known: Scan, obj: NDArray[Any]) -> dict[str, tuple[NDArray[Any], FloatArray]]:

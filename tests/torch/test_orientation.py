@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from ptycho_torch.data.simulate import simulate_scan
 from ptycho_torch.errors import DataError
@@ -227,6 +228,39 @@ def test_frames_that_no_reading_explains_are_refused_and_no_cure_is_named(scan: 
     ) as caught:
         judge_object(replace(scan, diffraction=foreign, mask=None))
     assert "but of" not in str(caught.value)
+
+
+def noise_like(obj: np.ndarray, blur_px: float = 0) -> np.ndarray:
+    generator = np.random.default_rng(8)
+    parts = (gaussian_filter(generator.normal(size=obj.shape), blur_px) for _ in range(2))
+    real, imaginary = (part / part.std() for part in parts)
+    return (real + 1j * imaginary).astype(np.complex64)
+
+
+def test_a_first_guess_of_noise_is_no_contradiction_but_a_note(scan: Scan) -> None:
+    assert scan.object is not None
+    said = judge_object(replace(scan, object=noise_like(scan.object)))
+    assert said is not None
+    assert "it is noise, perhaps a first guess" in said
+
+
+def test_an_object_of_smooth_noise_and_a_reference_of_noise_are_refused(scan: Scan) -> None:
+    assert scan.object is not None
+    with pytest.raises(DataError, match="no other reading that was tried explains them"):
+        judge_object(replace(scan, object=noise_like(scan.object, blur_px=0.6)))
+    with pytest.raises(DataError, match="no other reading that was tried explains them"):
+        judge_object(replace(scan, object=None), replace(scan, object=noise_like(scan.object)))
+
+
+def test_noise_that_was_in_the_beam_is_an_object_like_any_other(scan: Scan) -> None:
+    assert scan.object is not None
+    noise = noise_like(scan.object)
+    counts, _ = simulate_frames(noise, scan.probe, scan.corners_px, 1e6, np.random.default_rng(3))
+    frames = np.sqrt(np.stack(list(counts))).astype(np.float32)
+    lit = replace(scan, object=noise, diffraction=frames, mask=None)
+    assert judge_object(lit) is None
+    with pytest.raises(DataError, match=r"but of 0\.0\d+ with the detector transposed: correct the file"):
+        judge_object(replace(lit, diffraction=frames.swapaxes(1, 2)))
 
 
 def test_frames_in_another_order_than_their_positions_are_doubted(scan: Scan) -> None:
