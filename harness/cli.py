@@ -119,16 +119,14 @@ def fetch_command(**choice: Any) -> None:
 @cli.command("new")
 @click.argument("scan", type=click.Path(path_type=Path))
 @click.option(
-    "-o",
-    "--output",
-    type=click.Path(path_type=Path),
-    help="The spec to write; by default in the current folder.",
+    "-o", "--output", type=click.Path(path_type=Path), help="The spec to write; by default in this folder."
 )
-def new_command(scan: Path, output: Path | None) -> None:
+@set_option
+def new_command(scan: Path, output: Path | None, sets: tuple[str, ...]) -> None:
     """Write a commented spec for the data file SCAN, ready to run."""
     from harness.new_spec import write_spec
 
-    written = write_spec(scan, output, lambda sentence: click.echo(f"note: {sentence}", err=True))
+    written = write_spec(scan, output, lambda sentence: click.echo(f"note: {sentence}", err=True), sets)
     click.echo(f"wrote {written}; next: {called('run', written)}")
 
 

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from harness.errors import SpecError, UserError
 from harness.fitting import open_positions
 from harness.placing import executor_for_spec
 from harness.resolve import resolve
 from harness.sources import data_folders
-from harness.spec import spec_of_text
-from harness.spec_template import ASSUMED_POSITIONS, spec_text
+from harness.spec import spec_of_options, spec_of_text
+from harness.spec_blocks import IN_TRAIN
+from harness.spec_template import ASSUMED_POSITIONS, spec_text, with_values
 from harness.store import file_digest, write_durably
 from ptycho_torch.headers import read_header
 
 __all__ = ["write_spec"]
 
 
-def write_spec(scan: Path, output: Path | None, note: Callable[[str], None] = lambda sentence: None) -> Path:
+def write_spec(
+    scan: Path,
+    output: Path | None,
+    note: Callable[[str], None] = lambda sentence: None,
+    sets: Sequence[str] = (),
+) -> Path:
     """Write a spec for a scan and return where it stands.
 
     Parameters
@@ -30,12 +37,17 @@ def write_spec(scan: Path, output: Path | None, note: Callable[[str], None] = la
         The spec; by default ``<scan>.yaml`` in the current folder.
     note
         Told what the scan leaves open and the spec assumes.
+    sets
+        Values that are written into the spec, as ``key=value``.
 
     Raises
     ------
+    SpecError
+        With everything that is wrong with `sets`.
     UserError
         The spec exists already, its folder cannot be written, or what would be written cannot be planned.
     """
+    values = _given(sets)
     header = read_header(scan)
     spec = Path(f"{scan.name.split('.')[0]}.yaml") if output is None else output
     if spec.exists():
@@ -44,15 +56,25 @@ def write_spec(scan: Path, output: Path | None, note: Callable[[str], None] = la
     if not folder.is_dir():
         raise UserError(f"there is no folder {spec.parent} to write {spec.name} into")
     file = _named_from(folder, scan.resolve())
-    text = spec_text(header, file=file, sha256=file_digest(scan), spec=str(spec)).encode("utf-8")
+    written = spec_text(header, file=file, sha256=file_digest(scan), spec=str(spec))
+    text = with_values(written, values).encode("utf-8")
     _refuse_what_cannot_be_planned(scan, text, spec)
     try:
         write_durably(spec, text)
     except OSError as error:
         raise UserError(f"{spec} cannot be written ({error.strerror}): name another with -o") from error
-    if (sentence := open_positions(header, ASSUMED_POSITIONS)) is not None:
+    is_open = "data.train.positions" not in values
+    if is_open and (sentence := open_positions(header, ASSUMED_POSITIONS)) is not None:
         note(sentence)
     return spec
+
+
+def _given(sets: Sequence[str]) -> dict[str, Any]:
+    """Return values by their keys; what the template writes with the scan is written there."""
+    given = spec_of_options("", "", {}, sets, None)
+    if given.problems:
+        raise SpecError(given.problems)
+    return {IN_TRAIN.get(key, key): value.value for key, value in given.sets.items()}
 
 
 def _refuse_what_cannot_be_planned(scan: Path, text: bytes, path: Path) -> None:
@@ -63,7 +85,8 @@ def _refuse_what_cannot_be_planned(scan: Path, text: bytes, path: Path) -> None:
         resolve(spec, inventory, data_dirs=data_folders())
     except SpecError as error:
         said = "; ".join(f"{problem.key}: {problem.sentence}" for problem in error.problems)
-        raise UserError(f"{scan} would be refused, so no spec is written: {said}") from error
+        way = "a value that is named here is written by --set KEY=VALUE"
+        raise UserError(f"{scan} would be refused, so no spec is written: {said}; {way}") from error
 
 
 def _named_from(folder: Path, scan: Path) -> str:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections.abc import Mapping
+from typing import Any
 
 from ptycho_torch.headers import ScanHeader
 
-__all__ = ["ASSUMED_POSITIONS", "spec_text", "suggested_name"]
+__all__ = ["ASSUMED_POSITIONS", "spec_text", "suggested_name", "with_values"]
 
 ASSUMED_POSITIONS = "ptychopinn"
 """The position convention that is written where the file states none."""
@@ -100,6 +102,39 @@ def spec_text(header: ScanHeader, *, file: str, sha256: str, spec: str) -> str:
         pad=" " * max(2, 24 - len(str(n_groups))),
         epochs=epochs,
     )
+
+
+def with_values(text: str, values: Mapping[str, Any]) -> str:
+    """Write values into such a spec: in the place of what stands there, or at the end of their blocks.
+
+    Parameters
+    ----------
+    text
+        The spec.
+    values
+        Dotted key to value. A comment behind a value that is replaced goes with it.
+    """
+    lines = text.split("\n")
+    for key, value in values.items():
+        _write(lines, key.split("."), json.dumps(value, ensure_ascii=False))
+    return "\n".join(lines)
+
+
+def _write(lines: list[str], path: list[str], value: str) -> None:
+    start, end = 0, len(lines)
+    for depth, name in enumerate(path):
+        head, inner = f"{'  ' * depth}{name}:", "  " * (depth + 1)
+        at = next((i for i in range(start, end) if lines[i].startswith(head)), None)
+        if at is None:
+            while not lines[end - 1].strip():
+                end -= 1
+            heads = [f"{'  ' * (depth + below)}{part}:" for below, part in enumerate(path[depth:])]
+            lines[end:end] = [*heads[:-1], f"{heads[-1]} {value}"]
+            return
+        if depth == len(path) - 1:
+            lines[at] = f"{head} {value}"
+        start = at + 1
+        end = next((i for i in range(start, end) if lines[i] and not lines[i].startswith(inner)), end)
 
 
 def _scalar(text: str) -> str:

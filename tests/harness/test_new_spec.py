@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from harness.errors import UserError
+from harness.cli import main
+from harness.errors import ExitCode, SpecError, UserError
 from harness.new_spec import write_spec
 from harness.resolve import resolve
 from harness.run_sources import FileSource
 from harness.spec import load_spec
 from harness.store import file_digest
+from ptycho_torch.data.simulate import simulate_scan
 from ptycho_torch.errors import DataError
+from ptycho_torch.readers import save_scan
+from ptycho_torch.simulate_config import DeadLeaves, RasterScan, SimulateConfig
 from tests.harness.conftest import write_scan
 from tests.harness.spec_kit import LOCAL
 from tests.torch.readers.cxi_files import pixel_m, save_cxi
@@ -121,3 +126,52 @@ def test_a_scan_is_judged_by_where_the_spec_will_stand(tmp_path: Path) -> None:
     source = run.sources["train"]
     assert isinstance(source, FileSource)
     assert source.sha256 == file_digest(scan)
+
+
+def test_a_contradicted_object_leaves_a_next_step_that_works(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = SimulateConfig(object=DeadLeaves(size_px=110), scan=RasterScan(rows=4, columns=6), seed=2)
+    scan = simulate_scan(config)
+    save_scan(tmp_path / "scan.npz", replace(scan, diffraction=scan.diffraction.swapaxes(1, 2).copy()))
+    assert main(["new", "scan.npz"]) == ExitCode.BAD_INPUT
+    said = capsys.readouterr().err
+    assert said.endswith(
+        "data.train.check_object: false; a value that is named here is written by --set KEY=VALUE\n"
+    )
+    assert main(["new", "scan.npz", "--set", "data.train.check_object=false"]) == ExitCode.OK
+    assert load_spec("scan.yaml").get("data.train.check_object") is False
+    assert main(["plan", "scan.yaml"]) == ExitCode.OK
+
+
+def test_values_that_are_given_are_written_where_they_belong(tmp_path: Path) -> None:
+    scan = write_scan(tmp_path / "scan.npz")
+    plain = load_spec(write_spec(scan, tmp_path / "plain.yaml"))
+    given = {
+        "name": "two-words",
+        "data.train.positions": "center",
+        "data.train.check_object": False,
+        "data.nphotons": 1e7,
+        "training.epochs": 3,
+        "training.stage_factors": [1, 0.5],
+        "container.memory": "2g",
+        "products.refine.passes": 4,
+    }
+    sets = ["name=two-words", "data.positions=center", "data.train.check_object=false", "nphotons=1e7"]
+    sets += ["nepochs=3", "stage_factors=[1, 0.5]", "memory=2g", "products.refine.passes=4"]
+    notes: list[str] = []
+    spec = load_spec(write_spec(scan, tmp_path / "given.yaml", notes.append, sets))
+    assert notes == []
+    assert {key: value.value for key, value in spec.written.items()} == {
+        **{key: value.value for key, value in plain.written.items()},
+        **given,
+    }
+
+
+def test_values_that_are_wrong_are_told_and_nothing_is_written(tmp_path: Path) -> None:
+    scan = write_scan(tmp_path / "scan.npz")
+    with pytest.raises(SpecError, match="did you mean 'training.epochs'"):
+        write_spec(scan, None, sets=["epoch=3"])
+    with pytest.raises(UserError, match=r"no spec is written: training\.n_groups: is 99999"):
+        write_spec(scan, None, sets=["n_groups=99999"])
+    assert [path.name for path in tmp_path.iterdir()] == ["scan.npz"]
