@@ -84,6 +84,7 @@ ACTS: tuple[tuple[Area, str, tuple[str, ...]], ...] = (
     ("inputs", "model.intensity_scale_trainable", ("weights", "physics")),
     ("inputs", "model.probe_*", ("weights", "constants", "network", "physics")),
     ("inputs", "model.object_big", ("weights", "network", "physics")),
+    ("inputs", "model.object_rim", ("physics",)),
     ("inputs", "model.gridsize", ("weights", "order", "values", "network")),
     ("inputs", "model.*", ("weights", "network")),
     ("inputs", "exactness.*", _ARITHMETIC),

@@ -58,6 +58,7 @@ def test_a_tensor_has_its_place_in_the_computation_of_a_step(tensor: str, step: 
         ("before/generator.x", ("data", "init_from")),
         ("activation/generator.x", ("code", "ptycho_torch/models/cnn.py")),
         ("activation/forward_model", ("code", "ptycho_torch/physics/forward.py")),
+        ("activation/forward_model", ("inputs", "model.object_rim")),
         ("loss", ("inputs", "training.loss")),
         ("loss", ("code", "ptycho_torch/losses/poisson.py")),
         ("gradient/x", ("inputs", "execution.accum_steps")),
