@@ -77,6 +77,7 @@ def blurred_probe(probe: np.ndarray, blur_px: float) -> np.ndarray:
         return probe
     import skimage.restoration
 
+    # Joins pixels of the rim at random: in scikit-image 0.26 alike each time, but not where an rng is given.
     unwrapped: Callable[..., np.ndarray] = skimage.restoration.unwrap_phase
     blurred = [
         ndimage.gaussian_filter(np.abs(mode), blur_px)

@@ -202,6 +202,14 @@ def test_a_blur_smooths_modulus_and_unwrapped_phase_of_a_stored_probe(tmp_path: 
     assert gained.mean() == pytest.approx(-2 * 2 * np.pi / 15**2 * 1.5**2, rel=1e-3)
 
 
+def test_a_blur_of_a_ragged_phase_is_the_same_each_time(tmp_path: Path):
+    phases = np.random.default_rng(0).uniform(-np.pi, np.pi, (64, 64))
+    np.savez(tmp_path / "probe.npz", probeGuess=np.exp(1j * phases))
+    config = FileProbe(file="probe.npz", sha256="0" * 64, blur_px=0.5)
+    first, *others = (illumination(config, tmp_path / "probe.npz") for _ in range(8))
+    assert all(np.array_equal(first, other) for other in others)
+
+
 def test_recorded_positions_are_wrong_by_the_position_error_and_the_frames_are_not():
     config, small = _config(), RasterScan(rows=4, columns=5)
     exact = simulate_scan(config)
