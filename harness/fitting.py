@@ -107,9 +107,15 @@ def _mixed(spec: RunSpec, payload: TrainingPayload, key: str, scan: FoundScan) -
             "object: set model.grouping to 'square', or model.gridsize to 1"
         )
         return [spec.problem(sentence, f"{base}.count")]
+    if simulate.n_squares:
+        return []
     raster = simulate.scan
-    if not isinstance(raster, RasterScan) or not raster.n_squares or simulate.n_squares:
-        return []  # what is no raster by itself is told as that
+    if not isinstance(raster, RasterScan) or not raster.n_squares:
+        sentence = (
+            f"is {count}, but only squares (model.grouping) keep their frames apart, and this scan has none: "
+            "give a raster without jitter or position errors, or set model.gridsize to 1"
+        )
+        return [spec.problem(sentence, f"{base}.count")]
     sentence = (
         f"is {simulate.object.size_px}, so the frames of {count} objects lie on no raster of one spacing "
         "with gaps between them (model.grouping is 'square'): give a multiple of scan.step_px "
