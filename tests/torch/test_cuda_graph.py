@@ -68,6 +68,7 @@ def _train(
     [
         {"gridsize": 1, "attention": True},
         {"gridsize": 2, "attention": False, "object_big": False, "accum_steps": 3, "loss": "mae"},
+        {"gridsize": 2, "object_big": False, "probe_big": True, "object_rim": "edge"},
         {"gridsize": 2, "attention": True, "probe_trainable": True},
     ],
 )
