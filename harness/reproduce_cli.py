@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import functools
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 
 from harness.called import called, shown
 from harness.code_capture import source_root
@@ -45,6 +48,7 @@ def reproduce_command(
     interruption. Exit code 0: every comparable figure is reproduced, 3: one is not.
     """
     from harness.reproduce.reading import find_recipe, read_recipe, recipe_paths
+    from harness.run import code_of_stop
 
     folder = source_root() / "runs" / "published"
     if is_list:
@@ -57,9 +61,9 @@ def reproduce_command(
     recipe = read_recipe(find_recipe(name, folder))
     results = _run_arms(recipe, is_fast, runs_dir, data_dirs, executor_name)
     if results[-1].was_stopped:
-        again = called(f"reproduce {name}{' --fast' if is_fast else ''}")
+        again = called(shlex.join(("reproduce", name, *_options_given(click.get_current_context()))))
         click.echo(f"stopped; `{again}` goes on where it stood", err=True)
-        return _code_of_stop(results[-1])
+        return code_of_stop(results[-1].runs[-1].stopped_by)
     return _report(recipe, results, is_fast, runs_dir, as_json)
 
 
@@ -88,11 +92,19 @@ def _run_arms(
     return tuple(results)
 
 
-def _code_of_stop(result: ArmResult) -> ExitCode:
-    from harness.run import Finished, exit_code
-
-    last = result.runs[-1]
-    return exit_code(Finished(last.path, last.manifest, last.stopped_by))
+def _options_given(context: click.Context) -> Iterator[str]:
+    """Yield the options of a command as they were typed."""
+    for option in context.command.params:
+        name = option.name or ""
+        is_typed = context.get_parameter_source(name) is ParameterSource.COMMANDLINE
+        if not isinstance(option, click.Option) or not is_typed:
+            continue
+        if option.is_flag:
+            yield option.opts[0]
+            continue
+        value = context.params[name]
+        for one in value if option.multiple else (value,):
+            yield from (option.opts[0], str(one))
 
 
 def _report(

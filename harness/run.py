@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from harness.executors.base import Executor
     from harness.resolved import ResolvedRun
 
-__all__ = ["Finished", "Job", "carry_out", "exit_code", "lay_out", "run", "write_inputs"]
+__all__ = ["Finished", "Job", "carry_out", "code_of_stop", "exit_code", "lay_out", "run", "write_inputs"]
 
 
 @dataclass(frozen=True)
@@ -279,6 +279,10 @@ def exit_code(finished: Finished) -> ExitCode:
     if finished.manifest.status == "completed":
         return ExitCode.OK
     if finished.manifest.status == "interrupted":
-        by_keyboard = finished.stopped_by == signal.SIGINT
-        return ExitCode.INTERRUPTED if by_keyboard else ExitCode.TERMINATED
+        return code_of_stop(finished.stopped_by)
     return ExitCode.RUN_FAILED
+
+
+def code_of_stop(stopped_by: signal.Signals | None) -> ExitCode:
+    """Return the exit code that stands for what was asked to stop."""
+    return ExitCode.INTERRUPTED if stopped_by == signal.SIGINT else ExitCode.TERMINATED

@@ -100,7 +100,8 @@ def _check_rim(object_rim: str, object_big: bool, gridsize: int, probe_big: bool
         )
     if not probe_big:
         return (
-            "is 'edge' while probe_big is false, which makes the outermost pixels zero: drop one of the two"
+            "is 'edge' while probe_big is false, which makes the edge zero: "
+            "set probe_big to true, or object_rim to zero"
         )
     return None
 

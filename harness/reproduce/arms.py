@@ -75,6 +75,11 @@ class ArmRun:
         """Processor time that all its attempts are known to have spent."""
         return self.manifest.cpu_seconds or 0.0
 
+    @property
+    def was_stopped(self) -> bool:
+        """Whether somebody asked to stop while it ran, even if it had nothing left to do by then."""
+        return self.manifest.status == "interrupted" or self.stopped_by is not None
+
 
 @dataclass(frozen=True)
 class ArmResult:
@@ -86,12 +91,12 @@ class ArmResult:
 
     @property
     def was_stopped(self) -> bool:
-        """Whether a run of it was interrupted."""
-        return any(one.manifest.status == "interrupted" for one in self.runs)
+        """Whether somebody asked to stop while a run of it ran."""
+        return any(one.was_stopped for one in self.runs)
 
 
 def run_arm(recipe: Recipe, arm: Arm, around: Around) -> ArmResult:
-    """Carry out an arm, a run for each seed; one that is interrupted is its last.
+    """Carry out an arm, a run for each seed; one during which somebody asks to stop is its last.
 
     Parameters
     ----------
@@ -117,7 +122,7 @@ def run_arm(recipe: Recipe, arm: Arm, around: Around) -> ArmResult:
             return ArmResult(arm, not_run=f"no data folder has {' and '.join(lacking)}")
         around.tell(f"{arm.name}, seed {seed}")
         runs.append(_run_seed(spec, seed, around))
-        if runs[-1].manifest.status == "interrupted":
+        if runs[-1].was_stopped:
             break
     return ArmResult(arm, tuple(runs))
 
@@ -163,7 +168,10 @@ def _same_runs(digest: str, around: Around) -> Iterator[Recorded]:
     """Yield the runs of the same values and data that have ended or can go on, the ended ones first."""
     broken_off: list[Recorded] = []
     for path in reversed(list(run_folders(around.runs_dir))):
-        if not _is_of(path, digest) or is_held(path):
+        if not _is_of(path, digest):
+            continue
+        if is_held(path):
+            around.tell(f"{path.name} is not reused: another process is running it")
             continue
         try:
             recorded = load(path) if (path / MANIFEST).is_file() else load_broken_off(path)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from harness.called import called
 from harness.errors import Problem, SpecError, UserError
 from harness.gate import METRICS
+from harness.quality import REFINED
 from harness.reproduce.recipe import (
     ENDING,
     Arm,
@@ -24,7 +25,8 @@ from harness.reproduce.recipe import (
     Recipe,
     RecipeBlock,
 )
-from harness.spec import is_from_option, read_spec
+from harness.resolved import REFINE
+from harness.spec import RunSpec, is_from_option, read_spec
 from harness.spec_blocks import SpecLeaf
 from harness.spec_check import check_leaf, near
 from harness.yaml_loader import MAX_BYTES, load_yaml, split_lines, with_source_lines
@@ -96,6 +98,8 @@ class _Reader:
         self.path = path
         self.text = text
         self.problems: list[Problem] = []
+        self.unrefined: set[str] = set()
+        """Names of the arms whose runs refine no image."""
 
     def complain(self, sentence: str, place: Place, key: str) -> None:
         self.problems.append(Problem(sentence, place, key))
@@ -182,11 +186,12 @@ class _Reader:
         if told is None:
             return None
         if len(set(told.seeds)) < len(told.seeds):
-            self.complain("names a seed twice: each is one run", entry.place, f"{key}.seeds")
-        spec = self.path.parent / told.spec
-        arm = Arm(entry.key, told.title, tuple(told.seeds), spec, overrides, told.not_run)
-        self.spec(arm.spec, arm.overrides, entry.place, f"{key}.spec")
-        return arm
+            self.complain("names a seed twice: each is one run", _place(entry, "seeds"), f"{key}.seeds")
+        path = self.path.parent / told.spec
+        spec = self.spec(path, overrides, _place(entry, "spec"), f"{key}.spec")
+        if spec is not None and REFINE not in spec.blocks:
+            self.unrefined.add(entry.key)
+        return Arm(entry.key, told.title, tuple(told.seeds), path, overrides, told.not_run)
 
     def overrides(self, entry: Entry, key: str) -> Iterator[Override]:
         given = entry.node.entries if isinstance(entry.node, MappingNode) else ()
@@ -200,21 +205,22 @@ class _Reader:
             for value in one.node.entries:
                 yield Override(f"{value.key}={json.dumps(value.node.value)}", value.place)
 
-    def spec(self, path: Path, overrides: tuple[Override, ...], place: Place, key: str) -> None:
+    def spec(self, path: Path, overrides: tuple[Override, ...], place: Place, key: str) -> RunSpec | None:
         """Read an arm's spec for what is wrong with it, and say it where the recipe has it from."""
         try:
             spec = read_spec(path, tuple(one.text for one in overrides))
         except SpecError as error:
             self.complain(f"{path.name} is no spec: {error.problems[0].sentence}", place, key)
-            return
+            return None
         except UserError as error:
             self.complain(str(error), place, key)
-            return
+            return None
         for problem in spec.problems:
             if problem.place is not None and is_from_option(problem):
                 self.complain(problem.sentence, overrides[problem.place.line - 1].place, problem.key)
             else:
                 self.complain(f"{path.name} is no sound spec: {problem.render()}", place, key)
+        return spec
 
     def figure(self, entry: Entry, arms: Mapping[str, Arm | None]) -> Figure | None:
         key = f"figures.{entry.key}"
@@ -233,6 +239,12 @@ class _Reader:
         if len({arm.seeds for arm in pair if arm is not None}) > 1:
             said = "is subtracted seed by seed, and has other seeds: give both arms the same"
             self.complain(said, _place(entry, "less"), f"{key}.less")
+        for name in (told.arm, told.less):
+            if name in self.unrefined and told.metric.startswith(REFINED):
+                said = (
+                    f"is a refined image's, and the arm {name} refines none: put products.refine in its spec"
+                )
+                self.complain(said, _place(entry, "metric"), f"{key}.metric")
         return Figure(entry.key, told)
 
     def fast(self, entry: Entry | None, arms: Mapping[str, Arm | None]) -> Fast | None:

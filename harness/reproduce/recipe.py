@@ -99,7 +99,10 @@ def _says_when(
         return None
     if not_comparable:
         return "stands beside not_comparable, which says that nothing is compared: keep one of the two"
-    return "exactly one of within, at_least and at_most must say when the figure is reproduced"
+    return (
+        "exactly one of within, at_least and at_most must say when the figure is reproduced, "
+        "or not_comparable why it is only shown"
+    )
 
 
 @frozen_config(rules=(Rule(("within", "at_least", "at_most", "not_comparable"), _says_when),))

@@ -60,6 +60,10 @@ if behaviour == "wait":
 if behaviour == "ignore":
     write_progress(run_dir, "waiting")
     time.sleep(LONG_S)
+if behaviour == "late":  # a signal comes when there is nothing left to stop
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    write_progress(run_dir, "waiting")
+    signal.sigtimedwait({signal.SIGTERM}, LONG_S)
 
 resolved = json.loads((run_dir / "resolved.json").read_text())
 inputs = json.loads((run_dir / "inputs.json").read_text())

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,8 +15,9 @@ import pytest
 from harness.cli import main
 from harness.errors import ExitCode
 from harness.lookup import run_folders
+from tests.waiting import until
 
-from .test_road import SPEC, harness
+from .test_road import ROOT, SPEC, harness, is_training, long_spec
 
 RECIPE = """\
 name: tiny
@@ -30,7 +36,12 @@ figures:
   gone: {arm: absent, metric: refined_r_factor, published: 0.1, at_most: 0.3, at: row 3}
 fast: {arms: [absent]}
 """
-ABSENT = f"name: x\ndata: {{train: {{file: gone.npz, sha256: '{'ab' * 32}'}}}}\ntraining: {{n_groups: 8}}\n"
+ABSENT = f"""\
+name: x
+data: {{train: {{file: gone.npz, sha256: '{"ab" * 32}'}}}}
+training: {{n_groups: 8}}
+products: {{refine: {{}}}}
+"""
 
 
 @pytest.fixture
@@ -73,6 +84,22 @@ def test_the_fast_row_shows_the_figures_of_its_arms_only(
     assert list(told["figures"]) == ["gone"]
     assert told["machines"] == []
     assert (runs / "reproduced" / "tiny-fast" / "page.html").is_file()
+
+
+@pytest.mark.slow
+def test_what_is_called_again_after_a_stop_has_the_options_of_the_first_call(recipe: Path) -> None:
+    long_spec(recipe.parent).rename(recipe.parent / "spec.yaml")
+    runs = recipe.parent / "my runs"
+    command = ["harness", "reproduce", str(recipe), "--runs-dir", str(runs), "--data-dir", str(recipe.parent)]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(
+        [sys.executable, "-m", *command], env=environment, stderr=subprocess.PIPE, text=True
+    ) as process:
+        until(lambda: is_training(runs))
+        process.send_signal(signal.SIGINT)
+        said = process.communicate()[1]
+    assert process.returncode == ExitCode.INTERRUPTED
+    assert f"stopped; `{shlex.join(command)}` goes on where it stood" in said
 
 
 def test_the_published_recipes_are_listed(capsys: pytest.CaptureFixture[str]) -> None:

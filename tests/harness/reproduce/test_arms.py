@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,8 +12,9 @@ import pytest
 
 from harness.fetch import Fetcher
 from harness.lookup import run_folders
+from harness.progress import read_progress
 from harness.reproduce.arms import Around, run_arm
-from harness.store import MANIFEST, OUTCOME
+from harness.store import MANIFEST, OUTCOME, hold_run
 
 from ..conftest import Bench
 from .recipes import RECIPE, recipe_in
@@ -108,6 +110,33 @@ def test_a_run_that_was_broken_off_goes_on_in_its_folder(bench: Bench, told: Tol
     (one,) = run_arm(recipe, recipe.arms["one"], told.around).runs
     assert (one.how, one.path) == ("resumed", broken.path)
     assert one.manifest.status == "completed"
+
+
+def test_a_request_to_stop_that_finds_nothing_left_to_stop_in_a_run_ends_the_recipe(
+    bench: Bench, told: Told
+) -> None:
+    asked: list[Path] = []
+
+    def ask_once(path: Path) -> None:
+        if not asked and read_progress(path).get("phase") == "waiting":
+            asked.append(path)
+            signal.raise_signal(signal.SIGINT)
+
+    recipe = recipe_in(bench.spec.parent)
+    around = dataclasses.replace(with_behaviour(told, bench, "late"), look=ask_once)
+    result = run_arm(recipe, recipe.arms["one"], around)
+    (one,) = result.runs  # of two seeds
+    assert (one.manifest.status, one.stopped_by) == ("completed", signal.SIGINT)
+    assert result.was_stopped
+
+
+def test_a_run_that_another_process_holds_is_told_and_left_alone(bench: Bench, told: Told) -> None:
+    recipe = recipe_in(bench.spec.parent, RECIPE.replace("seeds: [1, 2]}", "seeds: [42]}", 1))
+    done = bench.run()
+    with hold_run(done.path):
+        (one,) = run_arm(recipe, recipe.arms["one"], told.around).runs
+    assert one.how == "run"
+    assert f"{done.path.name} is not reused: another process is running it" in told.sentences
 
 
 def test_a_run_that_failed_is_not_reused(bench: Bench, told: Told) -> None:

@@ -75,7 +75,12 @@ BROKEN = {
         "within: 0.05, less: three",
         "8:82 figures.met.less: is 'three'",
     ),
-    "a seed twice": ("seeds: [1, 2]}", "seeds: [1, 1]}", "5:3 arms.one.seeds: names a seed twice"),
+    "a seed twice": ("seeds: [1, 2]}", "seeds: [1, 1]}", "5:51 arms.one.seeds: names a seed twice"),
+    "a refined image's figure where none is refined": (
+        "metric: phase_correlation, published: 0.9,",
+        "metric: refined_r_factor, published: 0.9,",
+        "8:27 figures.met.metric: is a refined image's, and the arm one refines none: put products.refine",
+    ),
     "an illegal override": (
         "training.epochs: 3",
         "training.epochs: 0",
@@ -85,7 +90,7 @@ BROKEN = {
     "a spec that is not there": (
         "spec: spec.yaml, title: the first",
         "spec: spek.yaml, title: the first",
-        "5:3 arms.one.spec:",
+        "5:15 arms.one.spec:",
     ),
     "an arm that is no block": (
         "one: {spec: spec.yaml, title: the first, seeds: [1, 2]}",
@@ -133,6 +138,12 @@ def test_a_recipe_is_found_by_its_name_or_file(tmp_path: Path) -> None:
         find_recipe("smal", tmp_path)
     with pytest.raises(UserError, match="cannot be read"):
         read_recipe(tmp_path / "x.yaml")
+
+
+def test_an_arm_that_refines_by_what_is_put_over_its_spec_has_the_figures_of_it(tmp_path: Path) -> None:
+    text = RECIPE.replace("arm: two, metric: phase_correlation", "arm: two, metric: refined_r_factor")
+    recipe = recipe_in(tmp_path, text.replace("training.epochs: 3", "products.refine.passes: 3"))
+    assert recipe.figures[1].told.metric == "refined_r_factor"
 
 
 @pytest.mark.parametrize("path", recipe_paths(PUBLISHED), ids=lambda path: path.name)
