@@ -113,13 +113,13 @@ def _mixed(spec: RunSpec, payload: TrainingPayload, key: str, scan: FoundScan) -
     if not isinstance(raster, RasterScan) or not raster.n_squares:
         sentence = (
             f"is {count}, but only squares (model.grouping) keep their frames apart, and this scan has none: "
-            "give a raster without jitter or position errors, or set model.gridsize to 1"
+            "give a raster without jitter (scan.jitter_px: 0) or position errors, or set model.gridsize to 1"
         )
         return [spec.problem(sentence, f"{base}.count")]
     sentence = (
-        f"is {simulate.object.size_px}, so the frames of {count} objects lie on no raster of one spacing "
-        "with gaps between them (model.grouping is 'square'): give a multiple of scan.step_px "
-        f"({raster.step_px:g}), more than scan.columns ({raster.columns}) times as large"
+        f"is {simulate.object.size_px}, so the frames of {count} objects lie on no raster of one spacing with gaps "
+        f"between them (model.grouping is 'square'): give a multiple of {raster.step_px:g} (scan.step_px) that "
+        f"is above {raster.step_px * raster.columns:g} ({raster.columns} scan.columns)"
     )
     return [spec.problem(sentence, f"{base}.size_px")]
 

@@ -10,7 +10,7 @@ from harness.resolved import REFINE
 if TYPE_CHECKING:
     from harness.manifest import Manifest
 
-__all__ = ["REFINED", "figures", "quality_rows", "void_resolutions"]
+__all__ = ["REFINED", "figures", "is_resolution", "quality_rows", "void_resolutions"]
 
 _FIGURES = (
     ("phase_correlation", "phase correlation"),
@@ -49,6 +49,11 @@ def quality_rows(manifest: Manifest) -> Iterator[tuple[str, str]]:
             yield label, said
 
 
+def is_resolution(name: str) -> bool:
+    """Tell whether a metric is a resolution, which means nothing of the image of a network that collapsed."""
+    return "resolution_px" in name or "frc" in name
+
+
 def void_resolutions(manifest: Manifest) -> dict[str, str]:
     """Return each resolution among a run's metrics that means nothing, with the reason.
 
@@ -58,7 +63,7 @@ def void_resolutions(manifest: Manifest) -> dict[str, str]:
     """
     if manifest.status != "collapsed":
         return {}
-    resolutions = [name for name in manifest.metrics if "resolution_px" in name or "frc" in name]
+    resolutions = [name for name in manifest.metrics if is_resolution(name)]
     void = {name: _OF_NETWORK for name in resolutions if not name.startswith(REFINED)}
     start = manifest.resolved.get(f"{REFINE}.start")
     if start is not None and start.value == "network":

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.errors import HarnessError
+from harness.quality import is_resolution
 from harness.run_sources import FileSource
 from harness.worker_inputs import checked_input, read_network, scan_facts
 from ptycho_torch.evaluation import evaluate
@@ -124,11 +125,12 @@ def reconstruct_own(
         reconstruction=image,
         whole=image if execution.pad_eval else stitch_patches(predictions, scan, padded, window=window),
     )
+    verdict = evaluation.collapse
     worker.keep("reconstruction.npz", reconstruction_file(image, scan))
     if resolved.products.pictures:
         folder = worker.run_dir / "products"
-        worker.draw(resolved.name, image, evaluation.aligned, evaluation.metrics, folder)
-    verdict = evaluation.collapse
+        shown = _meaningful(evaluation.metrics, is_collapsed=verdict.is_collapsed)
+        worker.draw(resolved.name, image, evaluation.aligned, shown, folder)
     worker.note(
         status="collapsed" if verdict.is_collapsed else "completed",
         error="the network collapsed: " + "; ".join(verdict.reasons) if verdict.is_collapsed else None,
@@ -171,9 +173,14 @@ def reconstruct_test(worker: Worker, resolved: ResolvedRun, test: Scan, result: 
     folder.mkdir(exist_ok=True)
     worker.keep(f"{_TEST}/reconstruction.npz", reconstruction_file(made.image, scan))
     if resolved.products.pictures:
-        worker.draw(f"{resolved.name}, {_TEST}", made.image, made.aligned, made.metrics, folder)
+        shown = _meaningful(made.metrics, is_collapsed=worker.outcome.status == "collapsed")
+        worker.draw(f"{resolved.name}, {_TEST}", made.image, made.aligned, shown, folder)
     told = {f"{_TEST}_{name}": value for name, value in made.metrics.items()}
     worker.note(metrics={**worker.outcome.metrics, **told})
+
+
+def _meaningful(metrics: Mapping[str, float], *, is_collapsed: bool) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if not (is_collapsed and is_resolution(name))}
 
 
 def _read_scan(run_dir: Path, resolved: ResolvedRun, hold: Hold) -> Scan:

@@ -74,6 +74,7 @@ def plan_lines(
     """Say what would run; the worker's variables, two dozen, are counted unless `is_verbose`."""
     payload, estimate = resolved.training, plan.estimate
     training, execution = payload.training, payload.execution_config
+    passes = "1 epoch" if training.epochs == 1 else f"{training.epochs} epochs"
 
     def rows() -> Iterator[tuple[str, str]]:
         yield "name", resolved.name
@@ -90,7 +91,7 @@ def plan_lines(
         )
         yield (
             "training",
-            f"{training.n_groups} groups, {training.epochs} epochs, batch {training.batch_size},"
+            f"{training.n_groups} groups, {passes}, batch {training.batch_size},"
             f" loss {training.loss}, seed {resolved.seed}",
         )
         yield "execution", f"{execution.accelerator}, {execution.n_devices} device(s)"

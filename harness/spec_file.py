@@ -8,7 +8,10 @@ from pathlib import Path
 from harness.called import is_composed
 from harness.errors import UserError
 
-__all__ = ["read_spec_file"]
+__all__ = ["RECIPE_ENDING", "read_spec_file"]
+
+RECIPE_ENDING = ".recipe.yaml"
+"""How the name of a recipe's file ends, so that it is told from a spec."""
 
 
 def read_spec_file(path: Path) -> bytes:
@@ -38,4 +41,6 @@ def read_spec_file(path: Path) -> bytes:
 
 def _specs_near(folder: Path) -> Iterator[Path]:
     for pattern in ("*.yaml", "runs/*.yaml"):
-        yield from (path for path in folder.glob(pattern) if not path.name.startswith("."))
+        for path in folder.glob(pattern):
+            if not path.name.startswith(".") and not path.name.endswith(RECIPE_ENDING):
+                yield path

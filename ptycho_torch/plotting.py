@@ -32,6 +32,9 @@ NOT_COVERED = "0.85"
 CLIP_PERCENT = 0.5
 """Fraction of pixels at either end that may lie beyond the colour bar, per cent."""
 
+_FLAT = 1e-3
+"""Least range of a reference, in radians or in amplitude, that the colours of a comparison follow."""
+
 FloatArray = NDArray[np.float64]
 
 
@@ -158,7 +161,7 @@ def _draw_comparison(aligned: Aligned, metrics: Mapping[str, float], title: str)
             difference = np.round(np.angle(aligned.object * aligned.truth.conj()), 6)
         else:
             difference = obj - truth
-        style = _style(name, truth)
+        style = _style(name, obj if float(np.ptp(truth)) < _FLAT else truth)
         reach = max(float(np.percentile(np.abs(difference), 100 - CLIP_PERCENT)), 1e-3)
         spread = {"cmap": DIFFERENCE_MAP, "vmin": -reach, "vmax": reach}
         for axes, image, kind, look in (

@@ -13,7 +13,6 @@ from harness.errors import Problem, SpecError, UserError
 from harness.gate import METRICS
 from harness.quality import REFINED
 from harness.reproduce.recipe import (
-    ENDING,
     Arm,
     ArmBlock,
     Fast,
@@ -29,6 +28,7 @@ from harness.resolved import REFINE
 from harness.spec import RunSpec, is_from_option, read_spec
 from harness.spec_blocks import SpecLeaf
 from harness.spec_check import check_leaf, near
+from harness.spec_file import RECIPE_ENDING
 from harness.yaml_loader import MAX_BYTES, load_yaml, split_lines, with_source_lines
 from harness.yaml_nodes import Entry, MappingNode, Node
 from ptycho_torch.errors import ConfigError
@@ -44,7 +44,7 @@ _OVERRIDES = "set"
 
 def recipe_paths(folder: Path) -> tuple[Path, ...]:
     """List the recipes in a folder."""
-    return tuple(sorted(folder.glob(f"*{ENDING}")))
+    return tuple(sorted(folder.glob(f"*{RECIPE_ENDING}")))
 
 
 def find_recipe(name: str, folder: Path) -> Path:
@@ -57,10 +57,10 @@ def find_recipe(name: str, folder: Path) -> Path:
     """
     if name.endswith(".yaml"):
         return Path(name)
-    path = folder / f"{name}{ENDING}"
+    path = folder / f"{name}{RECIPE_ENDING}"
     if path.is_file():
         return path
-    names = [one.name.removesuffix(ENDING) for one in recipe_paths(folder)]
+    names = [one.name.removesuffix(RECIPE_ENDING) for one in recipe_paths(folder)]
     hint = near(name, names) or f": `{called('reproduce --list')}` lists them"
     raise UserError(f"there is no recipe {name!r} in {folder}{hint}")
 

@@ -13,7 +13,6 @@ from ptycho_torch.layers import Place
 from ptycho_torch.validation import Rule, frozen_config
 
 __all__ = [
-    "ENDING",
     "Arm",
     "ArmBlock",
     "Fast",
@@ -25,9 +24,6 @@ __all__ = [
     "Recipe",
     "RecipeBlock",
 ]
-
-ENDING = ".recipe.yaml"
-"""How the name of a recipe's file ends, so that it is told from a spec."""
 
 Text = Annotated[str, Demands(min_length=1, max_length=1024)]
 Names = Annotated[tuple[Text, ...], Demands(strict=False, min_length=1)]

@@ -14,11 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import numpy as np
 import pytest
 import torch
 
 from harness.gate import METRICS
 from harness.plan import worker_environment
+from ptycho_torch.alignment import align_with_truth
+from ptycho_torch.data.simulate import simulate_scan
+from ptycho_torch.object_config import DeadLeaves
+from ptycho_torch.plotting import save_pictures
+from ptycho_torch.simulate_config import RasterScan, SimulateConfig
+from ptycho_torch.stitching import Reconstruction
 from tests.waiting import until
 
 ROOT = Path(__file__).parents[2]
@@ -125,6 +132,26 @@ class TestOneRun:
             assert (first / "products" / name).is_file(), name
         assert (first / "checkpoints" / "last.ckpt").is_file()
         assert (first / "spec.yaml").read_text() == SPEC
+
+    def test_its_comparison_prints_no_resolution_of_a_network_that_collapsed(
+        self, first: Path, tmp_path: Path
+    ) -> None:
+        found = manifest(first)
+        assert found["status"] == "collapsed" and "frc_0.5_resolution_px" in found["metrics"]
+        with np.load(first / "products" / "reconstruction.npz") as kept:
+            image = Reconstruction(
+                kept["object"], kept["coverage"], kept["frame_origin_px"], accepted=36, total=36
+            )
+        simulate = SimulateConfig(object=DeadLeaves(size_px=96), scan=RasterScan(rows=6, columns=6))
+        truth = simulate_scan(simulate).object
+        aligned = align_with_truth(image.object, image.coverage, image.frame_origin_px, truth)
+        figures = {name: value for name, value in found["metrics"].items() if "resolution" not in name}
+        drawn = {}
+        for name, metrics in (("without", figures), ("with", found["metrics"])):
+            (tmp_path / name).mkdir()
+            save_pictures(image, tmp_path / name, aligned=aligned, metrics=metrics, title="road")
+            drawn[name] = (tmp_path / name / "comparison.png").read_bytes()
+        assert (first / "products" / "comparison.png").read_bytes() == drawn["without"] != drawn["with"]
 
     def test_its_manifest_follows_the_published_schema(self, first: Path) -> None:
         schema = json.loads((ROOT / "docs" / "schema" / "manifest.schema.json").read_text())

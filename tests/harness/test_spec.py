@@ -102,7 +102,7 @@ def test_problems_of_the_file_and_of_the_command_line_come_together(tmp_path: Pa
 
 def test_a_spec_that_is_absent_is_answered_with_its_neighbours(tmp_path: Path) -> None:
     (tmp_path / "runs").mkdir()
-    for name in ("star.yaml", ".pre-commit-config.yaml", "runs/scan.yaml"):
+    for name in ("star.yaml", ".pre-commit-config.yaml", "one.recipe.yaml", "runs/scan.yaml"):
         write(tmp_path, SMALL, name)
     with pytest.raises(UserError, match=r"there is no such spec \(specs there: runs/scan.yaml, star.yaml\)"):
         load_spec(tmp_path / "sta.yaml")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from skimage.io import imread
 
-from ptycho_torch.alignment import align_with_truth
+from ptycho_torch.alignment import Aligned, align_with_truth
 from ptycho_torch.errors import DataError
 from ptycho_torch.metrics import compare_aligned
 from ptycho_torch.plotting import save_pictures
@@ -72,6 +72,16 @@ def test_the_users_own_matplotlib_settings_change_nothing(plain: tuple[Path, ...
         changed = [path.read_bytes() for path in save_pictures(flat(), tmp_path)]
         assert mpl.rcParams["savefig.dpi"] == 30
     assert changed == [path.read_bytes() for path in plain]
+
+
+def test_a_reference_without_a_phase_leaves_the_colours_to_the_prediction(tmp_path: Path) -> None:
+    phase = np.linspace(-0.4, 0.4, 1600).reshape(40, 40)
+    obj, truth = np.exp(1j * phase), np.ones((40, 40), dtype=np.complex128)
+    aligned = Aligned(obj, truth, obj, (0, 0), shift_px=(0, 0), ramp_rad_per_px=(0, 0), scale=1)
+    drawn = imread(save_pictures(flat(phase=phase), tmp_path, aligned=aligned)[-1])
+    height, width = drawn.shape[:2]
+    inside = drawn[height // 6 : height // 3, width // 12 : width // 6].reshape(-1, drawn.shape[2])
+    assert len(np.unique(inside, axis=0)) > 50
 
 
 def test_without_a_truth_there_is_no_comparison(plain: tuple[Path, ...]) -> None:
