@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from harness.errors import Problem
-from ptycho_torch.demand import check_demand, held_out_frames
+from ptycho_torch.demand import check_demand, frames_held_together, held_out_frames
 from ptycho_torch.errors import DataError
 from ptycho_torch.headers import ScanHeader
 from ptycho_torch.layers import DEFAULT_LAYERS
@@ -138,7 +138,7 @@ def _demand(spec: RunSpec, payload: TrainingPayload, header: ScanHeader, *, is_s
     if payload.model.grouping == "square":
         return _squares(spec, payload, header, is_split=is_split)
     n_frames = data.n_subsample or header.n_frames
-    cluster = 1 if payload.model.gridsize == 1 else data.neighbor_count + 1
+    cluster = frames_held_together(payload.model.gridsize, data.neighbor_count)
     if cluster > n_frames:
         sentence = f"is {data.neighbor_count}, but there are {n_frames} frames in all: lower it"
         return [spec.problem(sentence, "data.neighbor_count")]

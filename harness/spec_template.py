@@ -70,7 +70,7 @@ def suggested_name(file: str) -> str:
     return name or "run"
 
 
-def spec_text(header: ScanHeader, *, file: str, sha256: str, spec: str) -> str:
+def spec_text(header: ScanHeader, *, file: str, sha256: str, spec: str, cluster: int = 1) -> str:
     """Write a commented spec for a scan.
 
     Parameters
@@ -83,8 +83,11 @@ def spec_text(header: ScanHeader, *, file: str, sha256: str, spec: str) -> str:
         Its digest.
     spec
         The spec's own path, for the comment at its head.
+    cluster
+        Frames that are held out together (:func:`ptycho_torch.demand.frames_held_together`).
     """
-    n_groups = max(1, header.n_frames - max(1, round(_VALIDATION_FRACTION * header.n_frames)))
+    held_out = max(1, round(_VALIDATION_FRACTION * header.n_frames / cluster)) * cluster
+    n_groups = max(1, header.n_frames - held_out)
     epochs = round(_SAMPLES.get(header.N, _SAMPLES[128]) / n_groups)
     epochs = min(max(epochs, _FEWEST_EPOCHS), _MOST_EPOCHS)
     return _TEMPLATE.format(

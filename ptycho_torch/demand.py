@@ -6,7 +6,12 @@ import math
 
 from ptycho_torch.errors import DataError
 
-__all__ = ["check_demand", "held_out_frames"]
+__all__ = ["check_demand", "frames_held_together", "held_out_frames"]
+
+
+def frames_held_together(gridsize: int, neighbor_count: int) -> int:
+    """Return how many frames are held out together: one, or a frame with the neighbours that may join its group."""
+    return 1 if gridsize == 1 else neighbor_count + 1
 
 
 def held_out_frames(n_frames: int, validation_fraction: float, cluster: int) -> int:

@@ -17,6 +17,7 @@ from ptycho_torch.data.grouping import (
     select_frames,
     split_frames,
 )
+from ptycho_torch.demand import frames_held_together
 from ptycho_torch.errors import DataError, NotRunnableError
 from ptycho_torch.exact.sampler import KeyedBatchSampler
 from ptycho_torch.exact.seeding import key
@@ -68,7 +69,7 @@ class PtychoDataModule(LightningDataModule):
             data.validation_fraction if test is None else 0.0,
             seed,
             positions_px=train.corners_px[frames],
-            cluster=1 if gridsize == 1 else data.neighbor_count + 1,
+            cluster=frames_held_together(gridsize, data.neighbor_count),
         )
         self._train_frames = frames[trained]
         self._val_scan = train if test is None else test

@@ -51,6 +51,16 @@ def test_the_spec_names_the_file_its_digest_and_as_many_groups_as_are_trained_on
     assert 1 <= spec.get("training.n_groups") < n_frames
 
 
+@pytest.mark.parametrize("sets", [["gridsize=2"], ["gridsize=2", "neighbor_count=6"]])
+def test_as_many_groups_are_written_as_are_left_where_frames_are_held_out_together(
+    tmp_path: Path, sets: list[str]
+) -> None:
+    scan = write_scan(tmp_path / "scan.npz", 89)  # one in twenty is 4.45 frames
+    load_spec(write_spec(scan, None, sets=sets))
+    held_out = 5 if len(sets) == 1 else 7
+    assert load_spec(tmp_path / "scan.yaml").get("training.n_groups") == 89 - held_out
+
+
 def test_the_scan_is_named_relative_to_the_spec(tmp_path: Path) -> None:
     scan = write_scan(tmp_path / "scan.npz")
     (tmp_path / "specs").mkdir()
