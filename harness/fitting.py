@@ -117,9 +117,10 @@ def _mixed(spec: RunSpec, payload: TrainingPayload, key: str, scan: FoundScan) -
         )
         return [spec.problem(sentence, f"{base}.count")]
     sentence = (
-        f"is {simulate.object.size_px}, so the frames of {count} objects lie on no raster of one spacing with gaps "
-        f"between them (model.grouping is 'square'): give a multiple of {raster.step_px:g} (scan.step_px) that "
-        f"is above {raster.step_px * raster.columns:g} ({raster.columns} scan.columns)"
+        f"is {simulate.object.size_px}, so the frames of {count} objects lie on no raster of one spacing "
+        "with gaps between them (model.grouping is 'square'): give a multiple of "
+        f"{raster.step_px:g} (scan.step_px) that is above {raster.step_px * raster.columns:g} "
+        f"({raster.columns} scan.columns)"
     )
     return [spec.problem(sentence, f"{base}.size_px")]
 

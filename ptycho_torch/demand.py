@@ -10,7 +10,7 @@ __all__ = ["check_demand", "frames_held_together", "held_out_frames"]
 
 
 def frames_held_together(gridsize: int, neighbor_count: int) -> int:
-    """Return how many frames are held out together: one, or a frame with the neighbours that may join its group."""
+    """Return how many frames are held out together: one, or one with those that may join its group."""
     return 1 if gridsize == 1 else neighbor_count + 1
 
 
