@@ -14,10 +14,8 @@ from harness.resolve import resolve
 from harness.sources import data_folders
 from harness.spec import spec_of_options, spec_of_text
 from harness.spec_blocks import IN_TRAIN
-from harness.spec_template import ASSUMED_POSITIONS, spec_text, with_values
+from harness.spec_template import ASSUMED_POSITIONS, spec_text
 from harness.store import file_digest, write_durably
-from ptycho_torch.config import DataConfig
-from ptycho_torch.demand import frames_held_together
 from ptycho_torch.headers import read_header
 
 __all__ = ["write_spec"]
@@ -58,10 +56,8 @@ def write_spec(
     if not folder.is_dir():
         raise UserError(f"there is no folder {spec.parent} to write {spec.name} into")
     file = _named_from(folder, scan.resolve())
-    neighbor_count = values.get("data.neighbor_count", DataConfig.neighbor_count)
-    together = frames_held_together(values.get("model.gridsize", 1), neighbor_count)
-    written = spec_text(header, file=file, sha256=file_digest(scan), spec=str(spec), cluster=together)
-    text = with_values(written, values).encode("utf-8")
+    written = spec_text(header, file=file, sha256=file_digest(scan), spec=str(spec), values=values)
+    text = written.encode("utf-8")
     _refuse_what_cannot_be_planned(scan, text, spec)
     try:
         write_durably(spec, text)

@@ -6,11 +6,15 @@ import json
 import re
 import shlex
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
+from ptycho_torch.config import DataConfig
+from ptycho_torch.demand import frames_held_together, held_out_frames
+from ptycho_torch.errors import DataError
 from ptycho_torch.headers import ScanHeader
 
-__all__ = ["ASSUMED_POSITIONS", "spec_text", "suggested_name", "with_values"]
+__all__ = ["ASSUMED_POSITIONS", "spec_text", "suggested_name"]
 
 ASSUMED_POSITIONS = "ptychopinn"
 """The position convention that is written where the file states none."""
@@ -70,7 +74,12 @@ def suggested_name(file: str) -> str:
     return name or "run"
 
 
-def spec_text(header: ScanHeader, *, file: str, sha256: str, spec: str, cluster: int = 1) -> str:
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+def spec_text(
+    header: ScanHeader, *, file: str, sha256: str, spec: str, values: Mapping[str, Any] = _NOTHING
+) -> str:
     """Write a commented spec for a scan.
 
     Parameters
@@ -83,14 +92,15 @@ def spec_text(header: ScanHeader, *, file: str, sha256: str, spec: str, cluster:
         Its digest.
     spec
         The spec's own path, for the comment at its head.
-    cluster
-        Frames that are held out together (:func:`ptycho_torch.demand.frames_held_together`).
+    values
+        Dotted key to value, written in the place of what would stand there, or at the end of their blocks; a
+        comment behind a value that is replaced goes with it. There are as many groups as they leave.
     """
-    held_out = max(1, round(_VALIDATION_FRACTION * header.n_frames / cluster)) * cluster
-    n_groups = max(1, header.n_frames - held_out)
+    n_used = values.get("data.n_subsample") or header.n_frames
+    n_groups = _groups_left(n_used, header, values)
     epochs = round(_SAMPLES.get(header.N, _SAMPLES[128]) / n_groups)
     epochs = min(max(epochs, _FEWEST_EPOCHS), _MOST_EPOCHS)
-    return _TEMPLATE.format(
+    text = _TEMPLATE.format(
         spec=shlex.quote(spec),
         name=_scalar(suggested_name(file)),
         file=_scalar(file),
@@ -98,29 +108,32 @@ def spec_text(header: ScanHeader, *, file: str, sha256: str, spec: str, cluster:
         positions=_positions(header),
         units=_units(header),
         fraction=_VALIDATION_FRACTION,
-        n_frames=header.n_frames,
+        n_frames=n_used,
         nphotons=_photons(header),
         N=header.N,
         n_groups=n_groups,
         pad=" " * max(2, 24 - len(str(n_groups))),
         epochs=epochs,
     )
-
-
-def with_values(text: str, values: Mapping[str, Any]) -> str:
-    """Write values into such a spec: in the place of what stands there, or at the end of their blocks.
-
-    Parameters
-    ----------
-    text
-        The spec.
-    values
-        Dotted key to value. A comment behind a value that is replaced goes with it.
-    """
     lines = text.split("\n")
     for key, value in values.items():
         _write(lines, key.split("."), json.dumps(value, ensure_ascii=False))
     return "\n".join(lines)
+
+
+def _groups_left(n_frames: int, header: ScanHeader, values: Mapping[str, Any]) -> int:
+    """Return how many groups there can be; 1 where too much is asked, which planning tells better."""
+    if values.get("model.grouping") == "square":
+        return max(1, header.n_squares)
+    neighbor_count = values.get("data.neighbor_count", DataConfig.neighbor_count)
+    cluster = frames_held_together(values.get("model.gridsize", 1), neighbor_count)
+    fraction = values.get("data.validation_fraction", _VALIDATION_FRACTION)
+    is_split = not any(key.startswith("data.test.") for key in values)
+    try:
+        held_out = held_out_frames(n_frames, fraction if is_split else 0, cluster)
+    except DataError:
+        return 1
+    return max(1, n_frames - held_out)
 
 
 def _write(lines: list[str], path: list[str], value: str) -> None:

@@ -51,14 +51,28 @@ def test_the_spec_names_the_file_its_digest_and_as_many_groups_as_are_trained_on
     assert 1 <= spec.get("training.n_groups") < n_frames
 
 
-@pytest.mark.parametrize("sets", [["gridsize=2"], ["gridsize=2", "neighbor_count=6"]])
-def test_as_many_groups_are_written_as_are_left_where_frames_are_held_out_together(
-    tmp_path: Path, sets: list[str]
+@pytest.mark.parametrize(
+    ("sets", "n_groups"),
+    [
+        (["gridsize=2"], 89 - 5),  # one in twenty is 4.45 frames
+        (["gridsize=2", "neighbor_count=6"], 89 - 7),
+        (["data.validation_fraction=0.2"], 89 - 18),
+        (["data.validation_fraction=0"], 89),
+        (["data.n_subsample=40"], 38),
+        (["data.n_subsample=40", "data.validation_fraction=0.5", "gridsize=2"], 20),
+        (["data.n_subsample=40", "data.validation_fraction=0"], 40),
+        (["data.test.file=other.npz"], 89),
+        (["data.validation_fraction=0.2", "n_groups=7"], 7),
+    ],
+)
+def test_as_many_groups_are_written_as_the_given_values_leave(
+    tmp_path: Path, sets: list[str], n_groups: int
 ) -> None:
-    scan = write_scan(tmp_path / "scan.npz", 89)  # one in twenty is 4.45 frames
-    load_spec(write_spec(scan, None, sets=sets))
-    held_out = 5 if len(sets) == 1 else 7
-    assert load_spec(tmp_path / "scan.yaml").get("training.n_groups") == 89 - held_out
+    scan = write_scan(tmp_path / "scan.npz", 89)
+    write_scan(tmp_path / "other.npz")
+    spec = load_spec(write_spec(scan, None, sets=sets))
+    assert spec.get("training.n_groups") == n_groups
+    resolve(spec, LOCAL)
 
 
 def test_the_scan_is_named_relative_to_the_spec(tmp_path: Path) -> None:
