@@ -84,7 +84,10 @@ def _demand_object(spec: RunSpec, base: str, simulate: SimulateConfig) -> None:
     need, size, key = simulate.needed_object_px, simulate.object.size_px, f"{base}.object.size_px"
     if need <= size or any(problem.key.startswith(f"{base}.") for problem in spec.problems):
         return
-    cure = f"or lower {_SIZE_OF_A_SCAN[simulate.scan.kind]}"
+    sizes = [*_SIZE_OF_A_SCAN[simulate.scan.kind], "step_px"]
+    sizes += ["position_error_px"] if simulate.scan.position_error_px else []
+    *others, last = (f"scan.{field}" for field in sizes)
+    cure = f"or lower {', '.join(others)} or {last}"
     given = [("scan", field) for field in spec.leaves(f"{base}.scan") if field != "kind"]
     given += [("probe", "N")] if spec.find(f"{base}.probe.N") else []
     is_set = [one for one in given if ".".join((base, *one)) in spec.sets]
@@ -145,8 +148,8 @@ def _probe(
 
 
 _SIZE_OF_A_SCAN = {
-    "raster": "scan.rows, scan.columns or scan.step_px",
-    "fermat": "scan.n_positions or scan.step_px",
+    "raster": ("rows", "columns"),
+    "fermat": ("n_positions",),
 }
 
 

@@ -50,6 +50,8 @@ __all__ = [
 
 _MARGIN_PX = 2
 """What the interpolation of a patch needs around it, each side."""
+LARGEST_POSITION_ERROR = 5.0
+"""Standard deviations by which a recorded position is wrong at most, each axis; one of 2e6 draws is cut."""
 
 
 def _block(cls: Any) -> Any:
@@ -67,7 +69,7 @@ class ScanConfig:
     step_px
         Distance of neighbouring positions, pixels; of a spiral, the root of the area per position.
     position_error_px
-        Standard deviation, each axis, by which the recorded positions are wrong, pixels.
+        Standard deviation, each axis, by which recorded positions are wrong, pixels; at most five of them.
     """
 
     kind: Literal["raster", "fermat"] = "raster"
@@ -228,8 +230,12 @@ class SimulateConfig:
 
     @property
     def needed_object_px(self) -> float:
-        """Side of the smallest object that holds its patches and the margins of interpolation, pixels."""
-        return self.scan.reach_px + self.probe.N + 2 * _MARGIN_PX
+        """Side of the smallest object that holds its patches, pixels.
+
+        They lie in it with the margins of interpolation, and where their recorded positions put them.
+        """
+        margin_px = max(_MARGIN_PX, LARGEST_POSITION_ERROR * self.scan.position_error_px)
+        return self.scan.reach_px + self.probe.N + 2 * margin_px
 
 
 KINDS: Mapping[str, Mapping[str, type[Any]]] = MappingProxyType(

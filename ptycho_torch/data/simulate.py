@@ -18,6 +18,7 @@ from ptycho_torch.readers.frames import Hold, held
 from ptycho_torch.readers.scan import Scan
 from ptycho_torch.readers.stored_probe import stored_probe
 from ptycho_torch.simulate_config import (
+    LARGEST_POSITION_ERROR,
     AnnularProbe,
     DetectorConfig,
     DiskProbe,
@@ -59,9 +60,11 @@ def simulate_scan(config: SimulateConfig, *, hold: Hold = held, probe_file: Path
         If the scan leaves the object, or the file holds no such probe.
     """
     if config.needed_object_px > config.object.size_px:
+        error_px = config.scan.position_error_px
+        cure = f" or its position_error_px of {error_px:g}" if error_px else ""
         raise DataError(
             f"the scan needs an object of {config.needed_object_px:g} px but object.size_px is "
-            f"{config.object.size_px}: enlarge the object or make the scan smaller"
+            f"{config.object.size_px}: enlarge the object, or make the scan{cure} smaller"
         )
     probe = illumination(config.probe, probe_file)
     obj = draw_object(config.object, config.seed)
@@ -72,6 +75,7 @@ def simulate_scan(config: SimulateConfig, *, hold: Hold = held, probe_file: Path
     mask = _living_pixels(config.detector, config.probe.N, generator(config.seed, "simulate", "detector"))
     amplitudes = (np.sqrt(_detected(config.detector, one, mask))[None].astype(np.float32) for one in counts)
     errors = generator(config.seed, "simulate", "position errors").normal(size=corners.shape)
+    errors = errors.clip(-LARGEST_POSITION_ERROR, LARGEST_POSITION_ERROR)
     return Scan(
         diffraction=hold(amplitudes, (len(corners), config.probe.N, config.probe.N)),
         corners_px=corners + config.scan.position_error_px * errors,

@@ -190,6 +190,12 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
     [
         (["scan.rows=100"], "simulate.scan.rows: is 100, so the scan needs an object of 466 px", 1, 11),
         (["object.size_px=100"], "simulate.object.size_px: is 100, but the scan needs", 1, 16),
+        (
+            ["scan.position_error_px=2"],
+            "simulate.scan.position_error_px: is 2, so the scan needs an object of 178 px",
+            1,
+            24,
+        ),
         (["seed=3", "probe.kind=dsk"], "simulate.probe.kind: must be 'annular'", 2, 12),
         (["probe.nope=1"], "there is no key 'nope'", 1, 1),
         (["object.n_spokes=3"], "n_spokes is no option of the kind lines", 1, 17),

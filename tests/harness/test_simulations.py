@@ -127,6 +127,8 @@ def test_a_probe_of_a_file_needs_file_and_digest_and_is_told_the_digest(tmp_path
         ("scan: {rows: 99}", ("object.size_px=99", "scan.columns=3"), "object.size_px"),
         ("scan: {kind: fermat, n_positions: 9999}", (), "scan.n_positions"),
         ("scan: {step_px: 20, square_px: 4}", (), "scan.step_px"),
+        ("scan: {position_error_px: 2}", (), "scan.position_error_px"),
+        ("scan: {rows: 4, columns: 4}", ("scan.position_error_px=9.5",), "scan.position_error_px"),
     ],
 )
 def test_an_object_that_is_too_small_is_told_at_the_value_that_makes_it_so(

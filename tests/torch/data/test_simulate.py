@@ -218,6 +218,30 @@ def test_recorded_positions_are_wrong_by_the_position_error_and_the_frames_are_n
     assert (wrong.corners_px - exact.corners_px).std() == pytest.approx(0.5, rel=0.35)
 
 
+def test_a_scan_with_position_errors_never_leaves_an_object_of_the_needed_size():
+    scan = RasterScan(rows=40, columns=40, step_px=1, jitter_px=0, position_error_px=2)
+    of_exact = SimulateConfig(scan=dataclasses.replace(scan, position_error_px=0)).needed_object_px
+    config = SimulateConfig(
+        scan=scan, object=DeadLeaves(size_px=round(SimulateConfig(scan=scan).needed_object_px)), nphotons=1e3
+    )
+    assert of_exact == 39 + 64 + 4
+    assert config.object.size_px == 39 + 64 + 2 * 5 * 2
+    simulate_scan(config).check()
+    small = dataclasses.replace(config, object=DeadLeaves(size_px=config.object.size_px - 1))
+    with pytest.raises(DataError, match="needs an object of 123 px .* position_error_px of 2 smaller"):
+        simulate_scan(small)
+
+
+def test_no_position_error_is_drawn_beyond_its_bound(monkeypatch: pytest.MonkeyPatch):
+    exact = simulate_scan(_config())
+    scan = RasterScan(rows=4, columns=5, position_error_px=0.5)
+    free = simulate_scan(dataclasses.replace(_config(), scan=scan)).corners_px - exact.corners_px
+    monkeypatch.setattr("ptycho_torch.data.simulate.LARGEST_POSITION_ERROR", 1.0)
+    bound = simulate_scan(dataclasses.replace(_config(), scan=scan)).corners_px - exact.corners_px
+    assert np.abs(free).max() > 0.6
+    assert np.allclose(bound, free.clip(-0.5, 0.5))
+
+
 def _side_by_side(size_px: int = 92, count: int = 3, **scan: Any) -> SimulateConfig:
     raster = {"rows": 3, "columns": 4, "step_px": 4.0, "jitter_px": 0.0, **scan}
     return SimulateConfig(object=Lines(size_px=size_px, count=count), scan=RasterScan(**raster), seed=1)
