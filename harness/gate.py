@@ -30,7 +30,8 @@ _COLLAPSE = tuple(
 )
 _OF_AN_IMAGE = (
     *("r_factor", "r_factor_poisson_floor", "frc_0.5_resolution_px", "frc_1_7_resolution_px"),
-    *("registered_shift_row_px", "registered_shift_column_px", "amplitude_scale"),
+    *("registered_shift_row_px", "registered_shift_column_px", "added_phase_rad", "amplitude_scale"),
+    *("removed_ramp_row_rad_per_px", "removed_ramp_column_rad_per_px"),
     *("evaluated_rows", "evaluated_columns", *_OF_IMAGES, *_UPSTREAM),
 )
 _OF_A_SCAN = (

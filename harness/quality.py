@@ -61,7 +61,7 @@ def void_resolutions(manifest: Manifest) -> dict[str, str]:
     with a flat object, whatever it begins with itself: where that is the image of a network that collapsed,
     their resolution would be told of what they are not.
     """
-    if manifest.status != "collapsed":
+    if manifest.status != "collapsed" and not manifest.collapse.get("is_collapsed"):
         return {}
     resolutions = [name for name in manifest.metrics if is_resolution(name)]
     void = {name: _OF_NETWORK for name in resolutions if not name.startswith(REFINED)}

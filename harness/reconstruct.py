@@ -105,7 +105,12 @@ def reconstruction_job(
     sources: dict[str, Source] = {
         "scan": _source(scan, payload),
         "model": CheckpointSource(
-            kept.path, trained.path.name, kept.sha256, path.stat().st_size, kept.tensor_digest
+            kept.path,
+            trained.path.name,
+            kept.sha256,
+            path.stat().st_size,
+            kept.tensor_digest,
+            has_collapsed=trained.manifest.status == "collapsed",
         ),
     }
     own = own_leaves(spec, {}, {"exactness.profile": profile, "container.image": image})

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from harness.errors import HarnessError
 from harness.quality import is_resolution
 from harness.run_sources import FileSource
-from harness.worker_inputs import checked_input, read_network, scan_facts
+from harness.worker_inputs import checked_input, collapse_of, read_network, scan_facts
 from ptycho_torch.evaluation import evaluate
 from ptycho_torch.exact.digest import tensor_digest
 from ptycho_torch.exact.torch_seeding import seed_everything
@@ -26,7 +26,7 @@ from ptycho_torch.module import PtychoModule
 from ptycho_torch.products import reconstruction_cxi, reconstruction_file
 from ptycho_torch.readers import Scan, read_scan
 from ptycho_torch.readers.frames import Hold, hold_in
-from ptycho_torch.reconstruction import reconstruct_scan, scaling_for, trained_scaling
+from ptycho_torch.reconstruction import ScanResult, reconstruct_scan, scaling_for, trained_scaling
 from ptycho_torch.reference import with_reference
 from ptycho_torch.scratch import scratch_in
 
@@ -79,10 +79,10 @@ def reconstruct(worker: Worker, resolved: ResolvedRun, payload: InferencePayload
         pixel_size_m = source.header.pixel_size_m if isinstance(source, FileSource) else None
         worker.keep("reconstruction.npz", reconstruction_file(result.image, scan))
         worker.keep("reconstruction.cxi", reconstruction_cxi(result.image, scan, pixel_size_m))
+        collapse = collapse_of(resolved.sources["model"])
         if resolved.products.pictures:
-            folder = worker.run_dir / "products"
-            worker.draw(resolved.name, result.image, result.aligned, result.metrics, folder)
-        worker.note(status="completed", metrics=result.metrics)
+            _draw(worker, resolved.name, result, worker.run_dir / "products", is_collapsed=bool(collapse))
+        worker.note(status="completed", metrics=result.metrics, collapse=collapse)
 
 
 def reconstruct_own(
@@ -128,9 +128,9 @@ def reconstruct_own(
     verdict = evaluation.collapse
     worker.keep("reconstruction.npz", reconstruction_file(image, scan))
     if resolved.products.pictures:
+        made = ScanResult(image, evaluation.metrics, evaluation.aligned)
         folder = worker.run_dir / "products"
-        shown = _meaningful(evaluation.metrics, is_collapsed=verdict.is_collapsed)
-        worker.draw(resolved.name, image, evaluation.aligned, shown, folder)
+        _draw(worker, resolved.name, made, folder, is_collapsed=verdict.is_collapsed)
     worker.note(
         status="collapsed" if verdict.is_collapsed else "completed",
         error="the network collapsed: " + "; ".join(verdict.reasons) if verdict.is_collapsed else None,
@@ -173,14 +173,18 @@ def reconstruct_test(worker: Worker, resolved: ResolvedRun, test: Scan, result: 
     folder.mkdir(exist_ok=True)
     worker.keep(f"{_TEST}/reconstruction.npz", reconstruction_file(made.image, scan))
     if resolved.products.pictures:
-        shown = _meaningful(made.metrics, is_collapsed=worker.outcome.status == "collapsed")
-        worker.draw(f"{resolved.name}, {_TEST}", made.image, made.aligned, shown, folder)
+        has_collapsed = worker.outcome.status == "collapsed"
+        _draw(worker, f"{resolved.name}, {_TEST}", made, folder, is_collapsed=has_collapsed)
     told = {f"{_TEST}_{name}": value for name, value in made.metrics.items()}
     worker.note(metrics={**worker.outcome.metrics, **told})
 
 
-def _meaningful(metrics: Mapping[str, float], *, is_collapsed: bool) -> dict[str, float]:
-    return {name: value for name, value in metrics.items() if not (is_collapsed and is_resolution(name))}
+def _draw(worker: Worker, title: str, made: ScanResult, folder: Path, *, is_collapsed: bool) -> None:
+    metrics = {
+        name: value for name, value in made.metrics.items() if not (is_collapsed and is_resolution(name))
+    }
+    said = f"{title}: the network collapsed" if is_collapsed else title
+    worker.draw(said, made.image, made.aligned, metrics, folder)
 
 
 def _read_scan(run_dir: Path, resolved: ResolvedRun, hold: Hold) -> Scan:

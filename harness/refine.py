@@ -79,7 +79,14 @@ def refine_run(
         raise UserError(f"{path.name} is {recorded.manifest.status} and has no {_NETWORK_IMAGE} to refine")
     options, values, origins = _options(recorded, sets)
     digest = recorded.manifest.manifest_digest
-    source = ImageSource(image.name, file_digest(image), image.stat().st_size, path.name, digest)
+    source = ImageSource(
+        image.name,
+        file_digest(image),
+        image.stat().st_size,
+        path.name,
+        digest,
+        has_collapsed=recorded.manifest.status == "collapsed",
+    )
     here = with_image(recorded.resolved, executor)
     resolved = dataclasses.replace(
         here,

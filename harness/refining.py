@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from harness.progress import processor_seconds, write_progress
 from harness.resolved import IMAGE
 from harness.store import file_digest
-from harness.worker_inputs import checked_input
+from harness.worker_inputs import checked_input, collapse_of
 from ptycho_torch.data.datamodule import PtychoDataModule
 from ptycho_torch.physics.probe import probe_support
 from ptycho_torch.reference import with_reference
@@ -41,7 +41,7 @@ def refine_image_of_another_run(worker: Worker, resolved: ResolvedRun, scans: Ma
     worker.keep("reconstruction.npz", image.read_bytes())
     module = PtychoDataModule(resolved.training, scans["train"], scans.get("test"), resolved.seed)
     refine_own_image(worker, resolved, scans, module.scaling)
-    worker.note(status="completed")
+    worker.note(status="completed", collapse=collapse_of(resolved.sources[IMAGE]))
 
 
 def refine_own_image(

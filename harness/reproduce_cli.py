@@ -128,4 +128,4 @@ def _report(
             click.echo(line)
         for label, path in zip(("result", "page"), paths, strict=True):
             click.echo(f"{label:<11}{shown(path)}")
-    return exit_code_of(rows)
+    return exit_code_of(rows, results)

@@ -79,6 +79,8 @@ class CheckpointSource(Strict):
         Digest and number of bytes of the file.
     tensor_digest
         Digest of the weights in it.
+    has_collapsed
+        Whether that run collapsed.
     """
 
     name: str
@@ -86,6 +88,7 @@ class CheckpointSource(Strict):
     sha256: str
     size: int
     tensor_digest: str
+    has_collapsed: bool = False
     kind: Literal["checkpoint"] = "checkpoint"
 
 
@@ -101,6 +104,8 @@ class ImageSource(Strict):
         Its digest and number of bytes.
     run, manifest
         Name of the run's folder, and its manifest's own digest.
+    has_collapsed
+        Whether that run's network collapsed.
     """
 
     name: str
@@ -108,6 +113,7 @@ class ImageSource(Strict):
     size: int
     run: str
     manifest: str
+    has_collapsed: bool = False
     kind: Literal["image"] = "image"
 
 

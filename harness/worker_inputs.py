@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.errors import HarnessError
 from harness.resolved import INIT_FROM
-from harness.run_sources import CheckpointSource, FileSource, SimulatedSource, probe_role
+from harness.run_sources import CheckpointSource, FileSource, ImageSource, SimulatedSource, probe_role
 from harness.store import INPUTS, file_digest, read_json
 from ptycho_torch.data.simulate import simulate_scan
 from ptycho_torch.errors import CheckpointError, DataError
@@ -19,10 +19,12 @@ from ptycho_torch.simulate_config import FileProbe
 
 if TYPE_CHECKING:
     from harness.resolved import ResolvedRun
+    from harness.run_sources import Source
 
 __all__ = [
     "ChangedInputError",
     "checked_input",
+    "collapse_of",
     "read_data",
     "read_network",
     "scan_facts",
@@ -85,6 +87,13 @@ def read_data(resolved: ResolvedRun, run_dir: Path) -> tuple[dict[str, Scan], di
     if "reference" in scans:
         with_reference(scans["train"], scans["reference"])  # what does not belong together is not trained on
     return scans, facts
+
+
+def collapse_of(source: Source) -> dict[str, Any]:
+    """Say, as a run does, whether the network collapsed that an input comes from; empty where it did not."""
+    if not isinstance(source, CheckpointSource | ImageSource) or not source.has_collapsed:
+        return {}
+    return {"is_collapsed": True, "reasons": [f"the network of {source.run} did"]}
 
 
 def read_network(run_dir: Path, resolved: ResolvedRun, role: str) -> dict[str, Any]:

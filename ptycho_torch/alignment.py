@@ -46,6 +46,8 @@ class Aligned:
         Where the reconstruction lay, relative to the truth (row, column).
     ramp_rad_per_px
         Phase ramp that was removed (row, column).
+    phase_rad
+        Phase that was added to the reconstruction to fit the truth's, where the ramp is zero: at the middle.
     scale
         Factor that was applied to the amplitude.
     """
@@ -56,6 +58,7 @@ class Aligned:
     origin_px: tuple[int, int]
     shift_px: Shift
     ramp_rad_per_px: Shift
+    phase_rad: float
     scale: float
 
 
@@ -109,6 +112,7 @@ def align_with_truth(
         origin_px=(int(rows.start + origin[0]), int(columns.start + origin[1])),
         shift_px=(shift[0], shift[1]),
         ramp_rad_per_px=ramp,
+        phase_rad=float(np.angle(phase)),
         scale=scale,
     )
 

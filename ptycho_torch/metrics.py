@@ -60,7 +60,9 @@ def compare_aligned(aligned: Aligned) -> dict[str, float]:
         a reconstruction without contrast), ``phase_ssim``, ``amplitude_ssim``, ``phase_psnr_db``,
         ``amplitude_psnr_db`` (data range: the truth's), ``frc_0.5_resolution_px`` and
         ``frc_1_7_resolution_px`` (full period; 2 is Nyquist), ``registered_shift_row_px``,
-        ``registered_shift_column_px``, ``amplitude_scale``, ``evaluated_rows`` and ``evaluated_columns``.
+        ``registered_shift_column_px``, ``removed_ramp_row_rad_per_px``,
+        ``removed_ramp_column_rad_per_px``, ``added_phase_rad``, ``amplitude_scale``, ``evaluated_rows`` and
+        ``evaluated_columns``.
         A truth without contrast in phase or amplitude has no figures for it.
     """
     obj, truth = aligned.object, aligned.truth
@@ -76,7 +78,9 @@ def compare_aligned(aligned: Aligned) -> dict[str, float]:
     figures["frc_0.5_resolution_px"] = resolution_px(curve, 0.5)
     figures["frc_1_7_resolution_px"] = resolution_px(curve, 1 / 7)
     figures["registered_shift_row_px"], figures["registered_shift_column_px"] = aligned.shift_px
-    figures["amplitude_scale"] = aligned.scale
+    row, column = aligned.ramp_rad_per_px
+    figures["removed_ramp_row_rad_per_px"], figures["removed_ramp_column_rad_per_px"] = row, column
+    figures["added_phase_rad"], figures["amplitude_scale"] = aligned.phase_rad, aligned.scale
     figures["evaluated_rows"], figures["evaluated_columns"] = (float(side) for side in truth.shape)
     return {name: round(float(value), DECIMALS) for name, value in figures.items()}
 

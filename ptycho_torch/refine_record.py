@@ -26,7 +26,8 @@ class Pass:
     number
         From 1; 0 is the start, before any step.
     misfit
-        Mean misfit of a used pixel, of the frames as they were met in this pass.
+        Mean misfit of a used pixel, of the frames as they were met in this pass; of the last pass, and of one
+        in a single batch, of all frames after it.
     object_step, probe_step
         Mean length of the steps, over the gradient.
     batches, rate

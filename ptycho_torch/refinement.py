@@ -2,12 +2,13 @@
 
 No network takes part: what is minimised is the distance of the predicted diffraction from the measured one.
 Frames are visited in keyed batches. Each batch gives a gradient, preconditioned by the illumination, and the
-lengths of the steps that its linearised model finds best. A pass that ends worse than the best one before is
+lengths of the steps that its linearised model finds best. A pass that goes worse than the best one before is
 taken back and tried again with fewer, larger batches and shorter steps, and that is recorded.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 from collections.abc import Callable
@@ -139,7 +140,7 @@ class _Refinement:
         return _State(obj, waves, torch.zeros_like(obj), torch.zeros_like(waves), slope)
 
     def run(self, report: Callable[[Pass, int], None]) -> Refined:
-        best, is_levelled = self._misfit_of_start(), self.state.slope is not None
+        best, is_levelled = self._misfit_now(), self.state.slope is not None
         best = self._levelled(best) if is_levelled else best
         passes = [Pass(0, best, 0.0, 0.0, self.batches, self.rate, False)]
         done = taken_back = 0
@@ -147,7 +148,7 @@ class _Refinement:
             before = self.state.copy()
             if is_levelled and 0 < done <= LEVELLED_AFTER:
                 self._level()
-            one = self._pass(done + 1, taken_back)
+            one = self._judged(self._pass(done + 1, taken_back))
             if not one.misfit <= best * (1 + RISE):
                 taken_back += 1
                 one = self._take_back(one, best, before, taken_back)
@@ -156,6 +157,15 @@ class _Refinement:
                 report(one, self.config.passes)
             passes.append(one)
         return self._ended(tuple(passes))
+
+    def _judged(self, one: Pass) -> Pass:
+        """Judge a pass that nothing follows by what it leaves: its batches' misfit is of before their steps.
+
+        The last batch's step is seen by the next pass alone, which the last pass does not have; and where one
+        batch is all there is, that pass would find its own start too bad, and could not take that back.
+        """
+        is_seen_later = one.batches > 1 and one.number < self.config.passes
+        return one if is_seen_later else dataclasses.replace(one, misfit=self._misfit_now())
 
     def _take_back(self, one: Pass, best: float, before: _State, taken_back: int) -> Pass:
         zeros = torch.zeros_like(before.obj), torch.zeros_like(before.probe)
@@ -175,7 +185,7 @@ class _Refinement:
         )
         return Pass(**{**vars(one), "is_taken_back": True})
 
-    def _misfit_of_start(self) -> float:
+    def _misfit_now(self) -> float:
         total = 0.0
         for frames in self.frames.blocks():
             waves = self.canvas.extract(self.state.obj, frames)[:, None] * self.state.probe
@@ -189,7 +199,7 @@ class _Refinement:
         before = self.state.copy()
         for _ in range(LEVELLED_BEFORE):
             self._level()
-        levelled = self._misfit_of_start()
+        levelled = self._misfit_now()
         self.state = self.state if levelled < misfit else before
         return min(levelled, misfit)
 

@@ -40,6 +40,8 @@ BlockT = TypeVar("BlockT")
 
 _BLOCKS = ("source", "arms", "figures", "fast")
 _OVERRIDES = "set"
+_MADE_BY = {REFINED: (REFINE, "a refined image's"), "test_": ("data.test", "a test scan's")}
+"""Beginning of a metric's name to the block of a spec that asks for it, and whose it is."""
 
 
 def recipe_paths(folder: Path) -> tuple[Path, ...]:
@@ -98,8 +100,8 @@ class _Reader:
         self.path = path
         self.text = text
         self.problems: list[Problem] = []
-        self.unrefined: set[str] = set()
-        """Names of the arms whose runs refine no image."""
+        self.lacking: set[tuple[str, str]] = set()
+        """Arm and beginning of a metric's name, where its runs do not make what such metrics are of."""
 
     def complain(self, sentence: str, place: Place, key: str) -> None:
         self.problems.append(Problem(sentence, place, key))
@@ -109,6 +111,9 @@ class _Reader:
             self.complain("a recipe is a mapping (name, title, source, arms, figures, fast)", root.place, "")
             return None
         own = self.block(root, root.place, "", RecipeBlock, inner=_BLOCKS)
+        if own is not None and (file := self.path.name.removesuffix(RECIPE_ENDING)) != own.name:
+            place = next(entry.node.place for entry in root.entries if entry.key == "name")
+            self.complain(f"is {own.name!r}, but its file says {file!r}: they must agree", place, "name")
         blocks = {entry.key: entry for entry in root.entries if entry.key in _BLOCKS}
         for name in _BLOCKS:
             if name not in blocks:
@@ -189,8 +194,9 @@ class _Reader:
             self.complain("names a seed twice: each is one run", _place(entry, "seeds"), f"{key}.seeds")
         path = self.path.parent / told.spec
         spec = self.spec(path, overrides, _place(entry, "spec"), f"{key}.spec")
-        if spec is not None and REFINE not in spec.blocks:
-            self.unrefined.add(entry.key)
+        if spec is not None:
+            made = (prefix for prefix, (block, _) in _MADE_BY.items() if block not in spec.blocks)
+            self.lacking |= {(entry.key, prefix) for prefix in made}
         return Arm(entry.key, told.title, tuple(told.seeds), path, overrides, told.not_run)
 
     def overrides(self, entry: Entry, key: str) -> Iterator[Override]:
@@ -235,16 +241,17 @@ class _Reader:
             if name is not None and name not in legal:
                 said = f"is {name!r}, and there is none of that name{_hint(name, legal)}"
                 self.complain(said, _place(entry, field), f"{key}.{field}")
+        if told.less == told.arm:
+            self.complain("is the arm itself: the difference is 0", _place(entry, "less"), f"{key}.less")
         pair = [arms.get(name) for name in (told.arm, told.less) if name is not None]
         if len({arm.seeds for arm in pair if arm is not None}) > 1:
             said = "is subtracted seed by seed, and has other seeds: give both arms the same"
             self.complain(said, _place(entry, "less"), f"{key}.less")
         for name in (told.arm, told.less):
-            if name in self.unrefined and told.metric.startswith(REFINED):
-                said = (
-                    f"is a refined image's, and the arm {name} refines none: put products.refine in its spec"
-                )
-                self.complain(said, _place(entry, "metric"), f"{key}.metric")
+            for prefix, (block, what) in _MADE_BY.items():
+                if told.metric.startswith(prefix) and (name, prefix) in self.lacking:
+                    said = f"is {what}, and the arm {name} has none: put {block} in its spec"
+                    self.complain(said, _place(entry, "metric"), f"{key}.metric")
         return Figure(entry.key, told)
 
     def fast(self, entry: Entry | None, arms: Mapping[str, Arm | None]) -> Fast | None:
@@ -254,6 +261,9 @@ class _Reader:
         overrides = tuple(self.overrides(entry, "fast"))
         for name in told.arms:
             arm = arms.get(name)
+            if arm is not None and (told.num_seeds or 0) > len(arm.seeds):
+                said = f"is {told.num_seeds}, but the arm {name} has {len(arm.seeds)}: lower it"
+                self.complain(said, _place(entry, "num_seeds"), "fast.num_seeds")
             if name not in arms:
                 said = f"names {name!r}, and there is no such arm{_hint(name, arms)}"
                 self.complain(said, _place(entry, "arms"), "fast.arms")

@@ -73,7 +73,7 @@ def as_plain(made: Reproduction) -> dict[str, Any]:
         "date": made.date,
         "machines": list(made.machines),
         "cpu_seconds": round(made.cpu_seconds, 1),
-        "exit_code": int(exit_code_of(made.rows)),
+        "exit_code": int(exit_code_of(made.rows, made.results)),
         "arms": {result.arm.name: _plain_arm(result) for result in made.results},
         "figures": {row.figure.name: _plain_row(row) for row in made.rows},
     }

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from harness.errors import ExitCode
-from harness.outcome import ENDED
 from harness.quality import REFINED, void_resolutions
 from harness.reproduce.arms import ArmResult
 from harness.reproduce.recipe import Figure, FigureBlock
@@ -52,9 +51,9 @@ class Row:
 def judge_figure(figure: Figure, results: Mapping[str, ArmResult], shortened: str = "") -> Row:
     """Compare a published figure with what came of the arms.
 
-    A run that did not end reproduces nothing, and a network that collapsed none of its own figures, whatever
-    they are; those of a refined image stand for themselves. What was not run, has no such figure or was
-    shortened cannot be compared, nor can a resolution that means nothing, which is not told either.
+    A run that did not end reproduces nothing. What was not run, has no such figure or was shortened cannot
+    be compared. A network that collapsed reproduces none of its own figures, whatever they are; those of a
+    refined image stand for themselves. A resolution that means nothing is neither compared nor told.
 
     Parameters
     ----------
@@ -74,15 +73,21 @@ def judge_figure(figure: Figure, results: Mapping[str, ArmResult], shortened: st
     values = () if void else _values(told, [results[name] for name in names])
     if told.not_comparable:
         return Row(figure, values, "not comparable", told.not_comparable)
-    broken = [sentence for name in names for sentence in _broken(results[name], told.metric)]
-    if broken:
-        return Row(figure, values, "not reproduced", "; ".join(filter(None, (broken[0], void))))
-    if void:
-        return Row(figure, (), "not comparable", void)
-    if not values or len(values) < min(len(results[name].runs) for name in names):
+    of_itself = () if told.metric.startswith(REFINED) else ("collapsed",)
+    failed, collapsed = (
+        [sentence for name in names for sentence in _ended_as(results[name], statuses)]
+        for statuses in (("failed", "interrupted"), of_itself)
+    )
+    if failed:
+        return Row(figure, values, "not reproduced", failed[0])
+    if not void and len(values) < max(len(results[name].runs) for name in names):
         return Row(figure, values, "not comparable", f"not every run has the figure {told.metric}")
     if shortened:
         return Row(figure, values, "not comparable", f"shortened: {shortened}")
+    if collapsed:
+        return Row(figure, values, "not reproduced", "; ".join(filter(None, (collapsed[0], void))))
+    if void:
+        return Row(figure, (), "not comparable", void)
     is_met, why = _bound(told, statistics.fmean(values))
     return Row(figure, values, "reproduced" if is_met else "not reproduced", why)
 
@@ -95,8 +100,10 @@ def ours(row: Row) -> str:
     return f"{row.mean:.4g}{spread} ({len(row.values)} seed{'s' if len(row.values) > 1 else ''})"
 
 
-def exit_code_of(rows: Sequence[Row]) -> ExitCode:
-    """Return 0 when every comparable figure is reproduced, 3 when one is not."""
+def exit_code_of(rows: Sequence[Row], results: Sequence[ArmResult]) -> ExitCode:
+    """Return 0 when every comparable figure is reproduced, 3 when one is not, 2 when no arm could be run."""
+    if all(result.not_run for result in results):
+        return ExitCode.BAD_INPUT
     return ExitCode.DIFFERS if any(row.verdict == "not reproduced" for row in rows) else ExitCode.OK
 
 
@@ -106,12 +113,11 @@ def _why_absent(name: str, result: ArmResult | None) -> str:
     return f"the arm {name} was not run: {result.not_run}" if result.not_run else ""
 
 
-def _broken(result: ArmResult, metric: str) -> list[str]:
-    sound = ENDED if metric.startswith(REFINED) else ("completed",)
+def _ended_as(result: ArmResult, statuses: Sequence[str]) -> list[str]:
     return [
         f"the run of {result.arm.name} with seed {one.seed} is {one.manifest.status}"
         for one in result.runs
-        if one.manifest.status not in sound
+        if one.manifest.status in statuses
     ]
 
 

@@ -75,6 +75,13 @@ def test_a_resolution_means_nothing_where_a_network_collapsed_that_it_would_be_t
     assert "resolution (FRC 0.5, px) 2.100" in rows["refined"]
 
 
+def test_halves_of_an_image_that_another_run_made_are_told_of_no_network_that_collapsed(bench: Bench) -> None:
+    manifest = ended(bench.run().manifest, "completed", "network")
+    elsewhere = dataclasses.replace(manifest, collapse={"is_collapsed": True, "reasons": ["it did"]})
+    assert "refined_half_bit_resolution_px" in void_resolutions(elsewhere)
+    assert "refined_half_bit_resolution_px" not in void_resolutions(manifest)
+
+
 def test_the_closing_screen_and_show_tell_the_reason_in_the_place_of_the_figure(bench: Bench) -> None:
     finished = bench.run()
     manifest = ended(finished.manifest, "collapsed", "network")

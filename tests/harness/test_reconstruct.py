@@ -88,6 +88,11 @@ def test_a_reconstruction_is_a_run_of_its_own_and_names_scan_and_network(made: P
     assert not [path for path in made.iterdir() if path.is_file() and path.suffix == ""][1:]
 
 
+def test_it_is_on_record_that_the_network_collapsed(made: Path, shop: Path) -> None:
+    assert manifest(shop / "runs" / "source")["status"] == "collapsed"
+    assert manifest(made)["collapse"] == {"is_collapsed": True, "reasons": ["the network of source did"]}
+
+
 def test_it_repeats_bit_by_bit_from_its_folder_alone(made: Path, shop: Path) -> None:
     assert main(["verify", made.name, "--runs-dir", str(shop / "runs")]) == ExitCode.OK
 

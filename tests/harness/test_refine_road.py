@@ -77,6 +77,8 @@ def test_an_image_that_is_refined_later_is_kept_beside_and_verified_bit_by_bit(
     assert file_digest(refined / IMAGE) == file_digest(only_run(shop / "plain") / IMAGE)
     assert file_digest(refined / REFINED) != file_digest(refined / IMAGE)
     assert manifest(refined)["checkpoints"] == []
+    assert manifest(only_run(shop / "plain"))["status"] == "collapsed"
+    assert manifest(refined)["collapse"]["is_collapsed"] is True
     answer = harness("verify", refined, runs=shop / "verified")
     assert answer.returncode == ExitCode.OK, answer.stdout + answer.stderr
     assert "bitwise" in answer.stdout

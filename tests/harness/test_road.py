@@ -133,7 +133,7 @@ class TestOneRun:
         assert (first / "checkpoints" / "last.ckpt").is_file()
         assert (first / "spec.yaml").read_text() == SPEC
 
-    def test_its_comparison_prints_no_resolution_of_a_network_that_collapsed(
+    def test_its_comparison_says_that_the_network_collapsed_and_prints_no_resolution(
         self, first: Path, tmp_path: Path
     ) -> None:
         found = manifest(first)
@@ -150,7 +150,8 @@ class TestOneRun:
         drawn = {}
         for name, metrics in (("without", figures), ("with", found["metrics"])):
             (tmp_path / name).mkdir()
-            save_pictures(image, tmp_path / name, aligned=aligned, metrics=metrics, title="road")
+            title = "road: the network collapsed"
+            save_pictures(image, tmp_path / name, aligned=aligned, metrics=metrics, title=title)
             drawn[name] = (tmp_path / name / "comparison.png").read_bytes()
         assert (first / "products" / "comparison.png").read_bytes() == drawn["without"] != drawn["with"]
 

@@ -51,6 +51,10 @@ def test_global_phase_ramp_and_scale_are_found_and_removed(
     aligned = align(made, spoiled, known_scan.object)
     assert aligned.ramp_rad_per_px == pytest.approx(slopes, abs=2e-3)
     assert aligned.scale == pytest.approx(plain.scale / 0.3, rel=1e-3)
+    corner = np.array(aligned.origin_px) - made.frame_origin_px
+    middle = corner + (np.array(aligned.truth.shape) - 1) / 2
+    added = 2.4 + float(np.dot(slopes, middle))
+    assert np.exp(1j * (aligned.phase_rad + added)) == pytest.approx(np.exp(1j * plain.phase_rad), abs=0.02)
     assert aligned.shift_px == pytest.approx((0, 0), abs=0.02)
     np.testing.assert_allclose(aligned.object, plain.object, atol=0.02)
 

@@ -77,7 +77,7 @@ def test_the_users_own_matplotlib_settings_change_nothing(plain: tuple[Path, ...
 def test_a_reference_without_a_phase_leaves_the_colours_to_the_prediction(tmp_path: Path) -> None:
     phase = np.linspace(-0.4, 0.4, 1600).reshape(40, 40)
     obj, truth = np.exp(1j * phase), np.ones((40, 40), dtype=np.complex128)
-    aligned = Aligned(obj, truth, obj, (0, 0), shift_px=(0, 0), ramp_rad_per_px=(0, 0), scale=1)
+    aligned = Aligned(obj, truth, obj, (0, 0), shift_px=(0, 0), ramp_rad_per_px=(0, 0), phase_rad=0, scale=1)
     drawn = imread(save_pictures(flat(phase=phase), tmp_path, aligned=aligned)[-1])
     height, width = drawn.shape[:2]
     inside = drawn[height // 6 : height // 3, width // 12 : width // 6].reshape(-1, drawn.shape[2])

@@ -47,10 +47,10 @@ def refined(scan: Scan | None = None, *, seed: int = 0, start: Any = None, **opt
     return refine(used, config, counts_per_amplitude=1.0, seed=seed, start=start)
 
 
-def misfit_of_truth(scan: Scan, name: str) -> float:
+def misfit_of_truth(scan: Scan, name: str, origin_px: tuple[int, int] = (0, 0)) -> float:
     canvas = ScanCanvas(scan.corners_px, scan.side_px)
     assert scan.object is not None
-    obj = canvas.lay(scan.object, np.zeros(2, dtype=np.int64), 1)
+    obj = canvas.lay(scan.object, np.array(origin_px), 1)
     frames = np.arange(scan.n_frames)
     amplitude = torch.from_numpy(np.fft.ifftshift(scan.diffraction, axes=(1, 2)).copy())
     field = torch.fft.fft2(canvas.extract(obj, frames) * torch.from_numpy(scan.probe[0]), norm="ortho")
@@ -144,6 +144,28 @@ def test_a_step_that_is_too_long_is_taken_back_and_told(caplog: pytest.LogCaptur
     assert last.batches == max(1, 8 // 2**found.num_taken_back)
     kept = [one.misfit for one in found.passes if not one.is_taken_back]
     assert all(one <= min(kept[:number], default=one) * (1 + RISE) for number, one in enumerate(kept))
+
+
+def test_the_step_that_nothing_follows_is_judged_too() -> None:
+    found = refined(passes=1, batches=1, object_rate=50.0)
+    assert found.num_taken_back > 0
+    assert found.passes[-1].misfit < found.passes[0].misfit
+
+
+def test_a_step_of_all_frames_that_made_it_worse_is_undone_and_not_taken_again() -> None:
+    long = refined(passes=6, batches=1, object_rate=6.0, momentum=0.0)
+    short = refined(passes=6, batches=1, object_rate=3.0, momentum=0.0)
+    assert (long.num_taken_back, short.num_taken_back) == (1, 0)
+    assert long.passes[-1].misfit == pytest.approx(short.passes[-1].misfit, rel=1e-6)
+
+
+@pytest.mark.parametrize("batches", [1, 5])
+def test_the_last_misfit_is_that_of_what_is_returned(batches: int) -> None:
+    found = refined(passes=3, batches=batches, gradient="amplitude")
+    scan = dataclasses.replace(simulated(), object=found.image.object, probe=found.probe)
+    row, column = found.image.frame_origin_px.tolist()
+    again = misfit_of_truth(scan, "amplitude", (row, column))
+    assert found.passes[-1].misfit == pytest.approx(again, rel=1e-3)
 
 
 def test_what_diverges_with_the_shortest_steps_is_an_error() -> None:

@@ -79,7 +79,27 @@ BROKEN = {
     "a refined image's figure where none is refined": (
         "metric: phase_correlation, published: 0.9,",
         "metric: refined_r_factor, published: 0.9,",
-        "8:27 figures.met.metric: is a refined image's, and the arm one refines none: put products.refine",
+        "8:27 figures.met.metric: is a refined image's, and the arm one has none: put products.refine",
+    ),
+    "a test scan's figure where there is none": (
+        "metric: phase_correlation, published: 0.9,",
+        "metric: test_phase_ssim, published: 0.9,",
+        "8:27 figures.met.metric: is a test scan's, and the arm one has none: put data.test",
+    ),
+    "a figure less itself": (
+        "within: 0.05",
+        "within: 0.05, less: one",
+        "8:82 figures.met.less: is the arm itself",
+    ),
+    "more seeds in short than at length": (
+        "fast: {arms: [one]}",
+        "fast: {arms: [one], num_seeds: 3}",
+        "10:32 fast.num_seeds: is 3, but the arm one has 2",
+    ),
+    "another name than the file's": (
+        "name: small",
+        "name: other",
+        "1:7 name: is 'other', but its file says 'small'",
     ),
     "an illegal override": (
         "training.epochs: 3",

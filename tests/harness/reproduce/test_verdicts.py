@@ -73,7 +73,15 @@ def test_the_mean_over_the_seeds_is_held_against_the_bound(
 ) -> None:
     row = judge_figure(figure(**told), {"one": result(manifest, "one", *values)})
     assert row.verdict == verdict
-    assert exit_code_of([row]) == (3 if verdict == "not reproduced" else 0)
+    assert exit_code_of([row], [result(manifest, "one", 0.9)]) == (3 if verdict == "not reproduced" else 0)
+
+
+def test_a_recipe_of_which_nothing_could_be_run_has_not_ended_well(manifest: Manifest) -> None:
+    absent = ArmResult(ARMS["two"], not_run="no scan.npz")
+    row = judge_figure(figure(arm="two"), {"two": absent})
+    assert row.verdict == "not comparable"
+    assert exit_code_of([row], [absent]) == 2
+    assert exit_code_of([row], [absent, result(manifest, "one", 0.9)]) == 0
 
 
 def test_a_difference_of_two_arms_is_taken_seed_by_seed(manifest: Manifest) -> None:
@@ -96,6 +104,22 @@ def test_a_refined_image_is_judged_by_itself_where_the_network_has_collapsed(man
     assert judge_figure(told, {"one": collapsed}).verdict == "reproduced"
     failed = result(manifest, "one", 0.9, status="failed", metric="refined_phase_ssim")
     assert judge_figure(told, {"one": failed}).verdict == "not reproduced"
+
+
+def test_a_network_that_collapsed_in_a_shortened_run_is_not_held_against_the_publication(
+    manifest: Manifest,
+) -> None:
+    collapsed = {"one": result(manifest, "one", 0.9, status="collapsed")}
+    row = judge_figure(figure(), collapsed, "training.epochs=1")
+    assert (row.verdict, row.why) == ("not comparable", "shortened: training.epochs=1")
+    failed = {"one": result(manifest, "one", 0.9, status="failed")}
+    assert judge_figure(figure(), failed, "training.epochs=1").verdict == "not reproduced"
+
+
+def test_a_figure_that_a_run_lacks_is_not_compared_whatever_became_of_its_network(manifest: Manifest) -> None:
+    lacking = {"one": result(manifest, "one", None, status="collapsed")}
+    row = judge_figure(figure(), lacking)
+    assert (row.verdict, row.why) == ("not comparable", "not every run has the figure phase_ssim")
 
 
 @pytest.mark.parametrize(
@@ -133,7 +157,7 @@ def test_what_cannot_be_compared_says_why(manifest: Manifest) -> None:
     ):
         row = judge_figure(told, results, shortened)
         assert (row.verdict, row.why) == ("not comparable", why)
-        assert exit_code_of([row]) == 0
+        assert exit_code_of([row], [result(manifest, "one", 0.9)]) == 0
 
 
 def test_a_value_of_one_seed_has_no_spread(manifest: Manifest) -> None:
