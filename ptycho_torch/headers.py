@@ -97,7 +97,7 @@ class ScanHeader:
         problems = []
         if self.fresnel_number is not None:
             problems.append(
-                f"these are near-field data: light as wide as a step, or the probe, has a Fresnel number of "
+                f"these are near-field data: light that overlaps from frame to frame has a Fresnel number of "
                 f"{self.fresnel_number:.0f} (its width * the detector's / wavelength / distance), where the "
                 f"far field of {self.N} pixels allows N/2 = {self.N // 2}: the models here are far-field"
             )

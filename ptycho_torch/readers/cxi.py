@@ -184,25 +184,15 @@ class _Contents:
             dtype=stack.dtype,
             keys=tuple(sorted(archive.members)),
         )
-        # As many object pixels as are lit across are the light's Fresnel number: a far field holds N/2. Where
-        # frames overlap, light is as wide as a step at least, with or without a probe in the file.
-        width_px = max(nearest_px(self.corners_px), _lit_px(self.probe()) if self.header.n_modes else 0)
-        if width_px > side / 2:
-            self.header = dataclasses.replace(self.header, fresnel_number=float(width_px))
+        # Light as wide as a step lights this many object pixels, its Fresnel number: a far field holds N/2.
+        if (step_px := nearest_px(self.corners_px)) > side / 2:
+            self.header = dataclasses.replace(self.header, fresnel_number=step_px)
 
     def probe(self) -> NDArray[np.complex64]:
         """Read the probe's modes (M, N, N)."""
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is found as such
             probe = self._archive.read(self._probe).astype(np.complex64)
         return probe.reshape(-1, *probe.shape[-2:])
-
-
-def _lit_px(probe: NDArray[np.complex64]) -> int:
-    """Count the pixels, along the axis with more of them, in which a probe has half its greatest power."""
-    power = (np.abs(probe.astype(np.complex128)) ** 2).sum(axis=0)
-    if not np.isfinite(power).all():
-        return 0  # such a probe is refused for its values
-    return max(int((2 * profile > profile.max()).sum()) for profile in (power.sum(axis=0), power.sum(axis=1)))
 
 
 def _first(archive: Archive, names: tuple[str, ...]) -> str:

@@ -19,12 +19,6 @@ def pixel_m(side: int) -> float:
     return WAVELENGTH_M * DISTANCE_M / (side * DETECTOR_PIXEL_M)
 
 
-def disk(side: int, width_px: float = 20.0) -> np.ndarray:
-    """Return a probe of one amplitude inside a disk."""
-    row, column = np.indices((side, side)) - (side - 1) / 2
-    return (np.hypot(row, column) < width_px / 2).astype(np.complex64)
-
-
 def cxi_members(n_frames: int = 12, side: int = 64) -> dict[str, Any]:
     """Return the datasets of a sound file: rows go down by 2 px a frame, columns right by 3."""
     steps = np.arange(n_frames)[:, None] * pixel_m(side)
@@ -37,7 +31,7 @@ def cxi_members(n_frames: int = 12, side: int = 64) -> dict[str, Any]:
         f"{DETECTOR}/x_pixel_size": DETECTOR_PIXEL_M,
         f"{DETECTOR}/y_pixel_size": DETECTOR_PIXEL_M,
         f"{SOURCE}/wavelength": WAVELENGTH_M,
-        f"{SOURCE}/illumination": disk(side),
+        f"{SOURCE}/illumination": np.ones((side, side), np.complex64),
         TRANSLATION: translation,
     }
 
