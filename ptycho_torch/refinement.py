@@ -159,11 +159,8 @@ class _Refinement:
         return self._ended(tuple(passes))
 
     def _judged(self, one: Pass) -> Pass:
-        """Judge a pass that nothing follows by what it leaves: its batches' misfit is of before their steps.
-
-        The last batch's step is seen by the next pass alone, which the last pass does not have; and where one
-        batch is all there is, that pass would find its own start too bad, and could not take that back.
-        """
+        # A batch's misfit is of before its step, so only the next one sees what the last step did: none does
+        # after the last pass, and where one batch is all there is, the next pass could not take it back.
         is_seen_later = one.batches > 1 and one.number < self.config.passes
         return one if is_seen_later else dataclasses.replace(one, misfit=self._misfit_now())
 
@@ -177,21 +174,16 @@ class _Refinement:
                 f"{sentence}, with steps of {one.rate:.2g} times the given ones: lower refine.object_rate "
                 "and refine.probe_rate, and check probe, positions and units"
             )
-        logger.warning(
-            "%s: taken back, and again with %d batches and %g times the given steps",
-            sentence,
-            self.batches,
-            self.rate,
-        )
+        told = "%s: taken back, and again with %d batches and %g times the given steps"
+        logger.warning(told, sentence, self.batches, self.rate)
         return Pass(**{**vars(one), "is_taken_back": True})
 
     def _misfit_now(self) -> float:
         total = 0.0
         for frames in self.frames.blocks():
             waves = self.canvas.extract(self.state.obj, frames)[:, None] * self.state.probe
-            total += self.misfit(
-                intensity(far_field(waves)), self.frames.amplitude(frames), self.frames.used
-            )[1]
+            measured = self.frames.amplitude(frames)
+            total += self.misfit(intensity(far_field(waves)), measured, self.frames.used)[1]
         return total / self.frames.num_values
 
     def _levelled(self, misfit: float) -> float:
@@ -267,9 +259,8 @@ class _Refinement:
         return torch.fft.ifft2(field * ratio[:, None], norm="ortho"), loss
 
     def _held(self, probe_move: Tensor) -> Tensor:
-        if self._support is None:
-            return probe_move
-        return torch.where(self._support, probe_move, torch.zeros_like(probe_move))
+        nothing = torch.zeros_like(probe_move)
+        return probe_move if self._support is None else torch.where(self._support, probe_move, nothing)
 
     def _best_steps(
         self,
