@@ -26,7 +26,7 @@ def test_what_is_no_condition_is_refused(text: str) -> None:
 def test_a_figure_that_no_run_has_is_refused_with_the_nearest() -> None:
     with pytest.raises(UserError, match=r"no figure 'phasecorrelation', did you mean 'phase_correlation'\?"):
         read_requirements(["phasecorrelation>=0.8"])
-    with pytest.raises(UserError, match="there are amplitude_correlation, .*, val_loss"):
+    with pytest.raises(UserError, match="there are added_phase_rad, .*, val_loss"):
         read_requirements(["42>=0.8"])
 
 

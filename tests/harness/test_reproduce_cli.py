@@ -79,7 +79,7 @@ def test_the_fast_row_shows_the_figures_of_its_arms_only(
     recipe: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     runs = recipe.parent / "runs"
-    assert main(["reproduce", str(recipe), "--fast", "--json", "--runs-dir", str(runs)]) == ExitCode.OK
+    assert main(["reproduce", str(recipe), "--fast", "--json", "--runs-dir", str(runs)]) == ExitCode.BAD_INPUT
     told = json.loads(capsys.readouterr().out)
     assert list(told["figures"]) == ["gone"]
     assert told["machines"] == []

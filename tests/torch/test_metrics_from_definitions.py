@@ -38,6 +38,7 @@ def degraded() -> Aligned:
         origin_px=(0, 0),
         shift_px=(0.0, 0.0),
         ramp_rad_per_px=(0.0, 0.0),
+        phase_rad=0.0,
         scale=1.0,
     )
 
