@@ -128,4 +128,7 @@ def _report(
             click.echo(line)
         for label, path in zip(("result", "page"), paths, strict=True):
             click.echo(f"{label:<11}{shown(path)}")
-    return exit_code_of(rows, results)
+    code = exit_code_of(rows, results)
+    if code == ExitCode.BAD_INPUT:
+        click.echo("no arm could be run: --data-dir names a folder that has their files", err=True)
+    return code

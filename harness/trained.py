@@ -89,14 +89,16 @@ def _found(named: str, folders: Sequence[Path]) -> FoundNetwork:
     # Loaded where a network is named only, as the manifest is.
     from harness.checkpoint_file import Tensor, read_checkpoint, weights_digest
 
-    run = ""
+    run, has_collapsed = "", False
     if path.is_dir():
         from harness.manifest import read_manifest
 
         if not is_run(path):
             raise UserError(f"{path} is neither a run nor a checkpoint file")
         run, folder = path.resolve().name, path
-        path = folder / kept_network(folder, read_manifest(folder)).path
+        manifest = read_manifest(folder)
+        has_collapsed = manifest.status == "collapsed"
+        path = folder / kept_network(folder, manifest).path
     content = read_checkpoint(path)
     facts, state = content.get("hyper_parameters"), content.get("state_dict")
     model = facts.get("model") if isinstance(facts, Mapping) else None
@@ -109,6 +111,7 @@ def _found(named: str, folders: Sequence[Path]) -> FoundNetwork:
         sha256=file_digest(path),
         size=path.stat().st_size,
         tensor_digest=weights_digest(content),
+        has_collapsed=has_collapsed,
     )
     return FoundNetwork(source, path.resolve(), model)
 

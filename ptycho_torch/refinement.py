@@ -259,8 +259,7 @@ class _Refinement:
         return torch.fft.ifft2(field * ratio[:, None], norm="ortho"), loss
 
     def _held(self, probe_move: Tensor) -> Tensor:
-        nothing = torch.zeros_like(probe_move)
-        return probe_move if self._support is None else torch.where(self._support, probe_move, nothing)
+        return probe_move if self._support is None else torch.where(self._support, probe_move, 0)
 
     def _best_steps(
         self,

@@ -261,7 +261,7 @@ class _Reader:
         overrides = tuple(self.overrides(entry, "fast"))
         for name in told.arms:
             arm = arms.get(name)
-            if arm is not None and (told.num_seeds or 0) > len(arm.seeds):
+            if arm is not None and told.num_seeds > len(arm.seeds):
                 said = f"is {told.num_seeds}, but the arm {name} has {len(arm.seeds)}: lower it"
                 self.complain(said, _place(entry, "num_seeds"), "fast.num_seeds")
             if name not in arms:

@@ -71,6 +71,19 @@ def test_the_checkpoint_is_recorded_as_an_input(shop: Path) -> None:
     assert digests["init_from"] == file_digest(shop / "runs" / "before" / "checkpoints" / "last.ckpt")
 
 
+def test_it_is_on_record_whether_that_network_had_collapsed(shop: Path) -> None:
+    judged = SPEC.format(name="judged", seed=1, scan="scan.npz").replace("reconstruction: false, ", "")
+    assert train(shop, judged) == ExitCode.RUN_FAILED
+    [collapsed] = (shop / "runs").glob("judged-*")
+    assert manifest(collapsed)["status"] == "collapsed"
+    onward = f"{SPEC.format(name='onward', seed=2, scan='other.npz')}init_from: runs/{collapsed.name}\n"
+    assert train(shop, onward) == ExitCode.OK
+    [run] = (shop / "runs").glob("onward-*")
+    for path, has_collapsed in ((run, True), (shop / "runs" / "after", False)):
+        sources = json.loads((path / "resolved.json").read_text())["sources"]
+        assert sources["init_from"]["has_collapsed"] is has_collapsed
+
+
 def test_it_repeats_bit_by_bit(shop: Path) -> None:
     assert main(["verify", "after", "--runs-dir", str(shop / "runs")]) == ExitCode.OK
 

@@ -80,7 +80,9 @@ def test_the_fast_row_shows_the_figures_of_its_arms_only(
 ) -> None:
     runs = recipe.parent / "runs"
     assert main(["reproduce", str(recipe), "--fast", "--json", "--runs-dir", str(runs)]) == ExitCode.BAD_INPUT
-    told = json.loads(capsys.readouterr().out)
+    said = capsys.readouterr()
+    told = json.loads(said.out)
+    assert "no arm could be run" in said.err
     assert list(told["figures"]) == ["gone"]
     assert told["machines"] == []
     assert (runs / "reproduced" / "tiny-fast" / "page.html").is_file()
